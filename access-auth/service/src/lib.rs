@@ -1,0 +1,1 @@
+//! The Auth Service: login, joining, issuing, roles, audit and recording storage, and its API.

@@ -1,0 +1,1 @@
+//! A certificate authority for SSH and X.509: authorities, vetted issuance, key stores.

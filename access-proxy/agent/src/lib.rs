@@ -1,0 +1,1 @@
+//! The agent's runtime: join, renew, hold tunnels, dispatch to protocols, spool.

@@ -1,0 +1,1 @@
+//! The tool as a library, so that one program can carry several.

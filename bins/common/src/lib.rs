@@ -1,0 +1,1 @@
+//! What the daemons share: configuration, logging, signals, diagnostics.
