@@ -1,0 +1,107 @@
+//! Numbers, times and ids of events: what a sink adds to what it accepts.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ring::digest::{Context, SHA256};
+use serde_json::Map;
+
+use super::envelope::Envelope;
+use super::events::Event;
+use super::text::Text;
+use crate::ids::{ClusterName, WriterId, uuid_text};
+use crate::time::Clock;
+
+/// Makes envelopes in order.
+///
+/// A sink holds one under the same lock under which it writes, so that the order of the numbers is
+/// the order in its file. A number is spent only when [`Stamper::commit`] is told that the
+/// envelope was written: a failed write leaves no hole.
+///
+/// ```
+/// use std::sync::Arc;
+/// use access_core::audit::{Event, Stamper, events::UserLogout};
+/// use access_core::{ClusterName, Timestamp, WriterId, time::ManualClock};
+///
+/// let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1)));
+/// let mut stamper =
+///     Stamper::new(ClusterName::new("example.com")?, WriterId::new("w1")?, 1, clock);
+/// let event: Event = UserLogout { user: "alice".into(), addr_remote: None }.into();
+/// let envelope = stamper.stamp(event);
+/// assert_eq!(envelope.seq, 1);
+/// stamper.commit(&envelope);
+/// assert_eq!(stamper.next_seq(), 2);
+/// # Ok::<(), access_core::ids::IdError>(())
+/// ```
+#[derive(Clone)]
+pub struct Stamper {
+    cluster_name: ClusterName,
+    writer: WriterId,
+    next_seq: u64,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Stamper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stamper")
+            .field("writer", &self.writer)
+            .field("next_seq", &self.next_seq)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Stamper {
+    /// Numbers a writer's events from `next_seq` on: 1 for a new writer, or one more than the last
+    /// that was written.
+    pub fn new(
+        cluster_name: ClusterName,
+        writer: WriterId,
+        next_seq: u64,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { cluster_name, writer, next_seq: next_seq.max(1), clock }
+    }
+
+    /// The envelope of an event, with the next number; the number is not spent yet.
+    pub fn stamp(&self, event: Event) -> Envelope {
+        Envelope {
+            uid: Text::from(event_uid(&self.writer, self.next_seq)),
+            time: self.clock.now(),
+            cluster_name: self.cluster_name.clone(),
+            writer: self.writer.clone(),
+            seq: self.next_seq,
+            event,
+            extra: Map::new(),
+        }
+    }
+
+    /// Spends the number of an envelope that was written.
+    pub fn commit(&mut self, envelope: &Envelope) {
+        self.next_seq = self.next_seq.max(envelope.seq.saturating_add(1));
+    }
+
+    /// The number that the next event gets.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Whose events these are.
+    pub fn writer(&self) -> &WriterId {
+        &self.writer
+    }
+}
+
+/// The uid of a writer's event: the first half of a digest in the form of a UUID.
+fn event_uid(writer: &WriterId, seq: u64) -> String {
+    let mut digest = Context::new(&SHA256);
+    digest.update(b"access audit event\0");
+    digest.update(writer.as_str().as_bytes());
+    digest.update(&[0]);
+    digest.update(&seq.to_be_bytes());
+    let digest = digest.finish();
+    let mut half = [0_u8; 16];
+    for (to, from) in half.iter_mut().zip(digest.as_ref()) {
+        *to = *from;
+    }
+    uuid_text(half)
+}

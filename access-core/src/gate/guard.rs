@@ -1,0 +1,131 @@
+//! What was reached with a permit, and dies with it.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::permit::{EndReason, Permit};
+
+/// A stream that fails once its permit has ended.
+///
+/// Reading notices the end by itself: a reader that waits is woken. The error's kind is
+/// [`io::ErrorKind::PermissionDenied`] and [`Guarded::end_reason`] says why.
+pub struct Guarded<T> {
+    inner: T,
+    permit: Permit,
+    ended: BoxFuture<'static, EndReason>,
+    reason: Option<EndReason>,
+}
+
+impl<T> Guarded<T> {
+    pub(super) fn new(permit: Permit, inner: T) -> Self {
+        let ended = Box::pin(permit.ended());
+        Self { inner, permit, ended, reason: None }
+    }
+
+    /// The permit.
+    pub fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// Why it ended, once it has.
+    pub fn end_reason(&self) -> Option<&EndReason> {
+        self.reason.as_ref()
+    }
+
+    /// Registers for the end and fails when it has come.
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.reason.is_none()
+            && let Poll::Ready(reason) = self.ended.as_mut().poll(cx)
+        {
+            self.reason = Some(reason);
+        }
+        match &self.reason {
+            None => Ok(()),
+            Some(reason) => {
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, reason.clone()))
+            }
+        }
+    }
+
+    /// Fails when the end was seen, without registering for it: the reading half does that.
+    fn check_seen(&self) -> io::Result<()> {
+        match &self.reason {
+            None => Ok(()),
+            Some(reason) => {
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, reason.clone()))
+            }
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.permit.touch();
+        }
+        polled
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        if polled.is_ready() {
+            self.permit.touch();
+        }
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        if polled.is_ready() {
+            self.permit.touch();
+        }
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_seen()?;
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Always allowed: closing is what the end of a permit asks for.
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+impl<T> std::fmt::Debug for Guarded<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guarded")
+            .field("permit", &self.permit)
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}

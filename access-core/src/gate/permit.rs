@@ -1,0 +1,200 @@
+//! A permit: what was asked for and allowed, for as long as it is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use tokio::sync::watch;
+
+use super::guard::Guarded;
+use super::source::PolicySource;
+use crate::identity::VerifiedIdentity;
+use crate::policy::{Action, Context, Decision, Grant, Target};
+use crate::time::{Clock, Timestamp};
+
+/// Proof that the gate allowed one action on one target.
+///
+/// Only [`Gate::authorize`](super::Gate::authorize) makes one. Clones are the same permit.
+///
+/// ```compile_fail
+/// // Forging one does not compile: there is no constructor and the fields are private.
+/// let forged = access_core::Permit { inner: todo!() };
+/// ```
+#[derive(Clone)]
+pub struct Permit {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    who: VerifiedIdentity,
+    action: Action,
+    target: Target,
+    context: Context,
+    grant: Grant,
+    granted_at: Timestamp,
+    last_active: AtomicI64,
+    policy: Arc<dyn PolicySource>,
+    clock: Arc<dyn Clock>,
+    /// Closed when the session that this permit belongs to was ended by its holder.
+    slot: Option<super::authorize::SessionSlot>,
+}
+
+/// Why a permit ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// The certificate, or the longest session that a role allows, is over.
+    #[error("the session's time is over: log in again")]
+    Expired,
+    /// Nothing passed for as long as a role allows.
+    #[error("nothing was sent for too long")]
+    Idle,
+    /// A lock, a changed role, a removed user; the text is for the user.
+    #[error("access was withdrawn: {0}")]
+    Withdrawn(String),
+}
+
+impl Permit {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the gate; every part counts")]
+    pub(super) fn mint(
+        who: VerifiedIdentity,
+        action: Action,
+        target: Target,
+        context: Context,
+        grant: Grant,
+        policy: Arc<dyn PolicySource>,
+        clock: Arc<dyn Clock>,
+        slot: Option<super::authorize::SessionSlot>,
+    ) -> Self {
+        let granted_at = clock.now();
+        Self {
+            inner: Arc::new(Inner {
+                who,
+                action,
+                target,
+                context,
+                grant,
+                granted_at,
+                last_active: AtomicI64::new(granted_at.as_millis()),
+                policy,
+                clock,
+                slot,
+            }),
+        }
+    }
+
+    /// To whom it was granted.
+    pub fn who(&self) -> &VerifiedIdentity {
+        &self.inner.who
+    }
+
+    /// What it allows.
+    pub fn action(&self) -> &Action {
+        &self.inner.action
+    }
+
+    /// On what it allows it.
+    pub fn target(&self) -> &Target {
+        &self.inner.target
+    }
+
+    /// Under which circumstances it was asked for.
+    pub fn context(&self) -> &Context {
+        &self.inner.context
+    }
+
+    /// What came with it: the allowing roles, limits, whether to record.
+    pub fn grant(&self) -> &Grant {
+        &self.inner.grant
+    }
+
+    /// When it was granted.
+    pub fn granted_at(&self) -> Timestamp {
+        self.inner.granted_at
+    }
+
+    pub(super) fn slot(&self) -> Option<super::authorize::SessionSlot> {
+        self.inner.slot.clone()
+    }
+
+    /// Notes that something passed, for the idle limit.
+    pub fn touch(&self) {
+        if self.inner.grant.limits.idle.is_some() {
+            self.inner.last_active.store(self.inner.clock.now().as_millis(), Ordering::Relaxed);
+        }
+    }
+
+    /// Completes when the permit is no longer good, with the reason.
+    ///
+    /// The future is independent of the permit's lifetime and of its clones; hold one for a
+    /// session and select on it.
+    pub fn ended(&self) -> impl Future<Output = EndReason> + Send + 'static {
+        let inner = Arc::clone(&self.inner);
+        // Subscribed here, not at the first poll: no change between minting and polling is lost,
+        // because a change since minting is looked for at the first turn of the loop anyway.
+        let mut changes = inner.policy.changes();
+        async move {
+            loop {
+                changes.mark_unchanged();
+                if let Some(reason) = inner.ended_now() {
+                    return reason;
+                }
+                inner.wait_for_a_cause(&mut changes).await;
+            }
+        }
+    }
+
+    /// Ties something that was reached to this permit.
+    ///
+    /// Wrapping only restricts, so anybody may; what [`Reach`](crate::reach::Reach) returns is
+    /// wrapped by its type.
+    pub fn guard<T>(&self, inner: T) -> Guarded<T> {
+        Guarded::new(self.clone(), inner)
+    }
+}
+
+impl Inner {
+    fn ended_now(&self) -> Option<EndReason> {
+        let now = self.clock.now();
+        if now >= self.grant.limits.expires {
+            return Some(EndReason::Expired);
+        }
+        if let Some(deadline) = self.idle_deadline()
+            && now >= deadline
+        {
+            return Some(EndReason::Idle);
+        }
+        match self.policy.decide(&self.who, &self.action, &self.target, &self.context, now) {
+            Decision::Allow(_) => None,
+            Decision::Deny(reason) => Some(EndReason::Withdrawn(reason.public())),
+        }
+    }
+
+    fn idle_deadline(&self) -> Option<Timestamp> {
+        let idle = self.grant.limits.idle?;
+        Some(Timestamp::from_millis(self.last_active.load(Ordering::Relaxed)).plus(idle))
+    }
+
+    async fn wait_for_a_cause(&self, changes: &mut watch::Receiver<u64>) {
+        let expires = self.grant.limits.expires;
+        let deadline = self.idle_deadline().map_or(expires, |idle| idle.min(expires));
+        tokio::select! {
+            () = self.clock.sleep_until(deadline) => {}
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    // The source is gone and will change no more; time still counts.
+                    self.clock.sleep_until(deadline).await;
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Permit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Permit")
+            .field("who", &self.inner.who.name())
+            .field("action", &self.inner.action)
+            .field("target", &format_args!("{}", self.inner.target))
+            .finish_non_exhaustive()
+    }
+}

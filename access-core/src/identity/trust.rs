@@ -1,0 +1,129 @@
+//! The authorities that a process trusts.
+
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+use serde::{Deserialize, Serialize};
+use ssh_key::public::KeyData;
+
+use super::{PinError, SpkiPin, VerifyError};
+use crate::ids::ClusterName;
+
+/// What an authority signs for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthorityKind {
+    /// Users and bots.
+    User,
+    /// The cluster's own processes: agents, proxies, Auth.
+    Host,
+}
+
+impl AuthorityKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::User, Self::Host];
+
+    /// The word in key paths and the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Host => "host",
+        }
+    }
+}
+
+impl std::fmt::Display for AuthorityKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The public halves of one authority: every key that is trusted at the moment, of which there
+/// are several while the authority rotates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedAuthority {
+    /// What it signs for.
+    pub kind: AuthorityKind,
+    /// Whose it is.
+    pub cluster: ClusterName,
+    /// Keys that sign SSH certificates.
+    pub ssh: Vec<KeyData>,
+    /// Self-signed roots that sign X.509 certificates.
+    pub tls: Vec<CertificateDer<'static>>,
+}
+
+impl TrustedAuthority {
+    /// The pins of its TLS roots: of the host authority, these are the cluster's `ca_pin`.
+    ///
+    /// # Errors
+    /// [`PinError::Certificate`] when a root cannot be parsed.
+    pub fn pins(&self) -> Result<Vec<SpkiPin>, PinError> {
+        self.tls.iter().map(SpkiPin::of_certificate).collect()
+    }
+}
+
+/// Everything that one cluster's processes trust; the only maker of
+/// [`VerifiedIdentity`](super::VerifiedIdentity).
+#[derive(Clone, Debug)]
+pub struct TrustStore {
+    pub(super) cluster: ClusterName,
+    pub(super) authorities: Vec<Anchored>,
+}
+
+/// An authority with its roots parsed.
+#[derive(Clone, Debug)]
+pub(super) struct Anchored {
+    pub(super) public: TrustedAuthority,
+    pub(super) anchors: Vec<TrustAnchor<'static>>,
+}
+
+impl TrustStore {
+    /// A store that trusts these authorities, each for what its kind says.
+    ///
+    /// # Errors
+    /// [`VerifyError::OtherCluster`] when one is another cluster's, [`VerifyError::Malformed`]
+    /// when a root cannot be parsed.
+    pub fn new(
+        cluster: ClusterName,
+        authorities: impl IntoIterator<Item = TrustedAuthority>,
+    ) -> Result<Self, VerifyError> {
+        let authorities = authorities
+            .into_iter()
+            .map(|public| {
+                if public.cluster != cluster {
+                    return Err(VerifyError::OtherCluster(public.cluster));
+                }
+                let anchors = public
+                    .tls
+                    .iter()
+                    .map(|root| Ok(webpki::anchor_from_trusted_cert(root)?.to_owned()))
+                    .collect::<Result<_, webpki::Error>>()
+                    .map_err(|err| VerifyError::Malformed(err.to_string()))?;
+                Ok(Anchored { public, anchors })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { cluster, authorities })
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
+    /// The authorities of a kind.
+    pub fn of_kind(&self, kind: AuthorityKind) -> impl Iterator<Item = &TrustedAuthority> {
+        self.anchored(kind).map(|authority| &authority.public)
+    }
+
+    /// Parsed roots of the authorities of a kind.
+    pub fn tls_anchors(&self, kind: AuthorityKind) -> impl Iterator<Item = &TrustAnchor<'static>> {
+        self.anchored(kind).flat_map(|authority| &authority.anchors)
+    }
+
+    /// Whether a key is one of those that sign SSH certificates of a kind.
+    pub(super) fn trusts_ssh_key(&self, kind: AuthorityKind, key: &KeyData) -> bool {
+        self.of_kind(kind).any(|authority| authority.ssh.contains(key))
+    }
+
+    fn anchored(&self, kind: AuthorityKind) -> impl Iterator<Item = &Anchored> {
+        self.authorities.iter().filter(move |authority| authority.public.kind == kind)
+    }
+}
