@@ -110,3 +110,115 @@ impl<'de> Deserialize<'de> for Envelope {
         Ok(Self { uid, time, cluster_name, writer, seq, event, extra })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::events::{Exec, ExecCode, Outcome, SessionContext, UserLogin, UserLoginCode};
+    use crate::audit::{List, Severity, Stamper};
+    use crate::ids::{HostId, Login, SessionId, UserName};
+    use crate::time::ManualClock;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn stamper() -> Stamper {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_767_323_045_678)));
+        let cluster = ClusterName::new("example.com").unwrap();
+        Stamper::new(cluster, WriterId::new("w-1").unwrap(), 41, clock)
+    }
+
+    fn exec(command: &str) -> Event {
+        let session = SessionContext {
+            user: UserName::new("alice").unwrap(),
+            login: Some(Login::new("root").unwrap()),
+            sid: SessionId::new("s-1").unwrap(),
+            server_id: HostId::new("h-1").unwrap(),
+            server_hostname: Some("web-1".into()),
+            proto: "ssh".into(),
+            addr_remote: Some("203.0.113.7:40112".into()),
+            addr_local: None,
+            user_roles: List::from_iter(["access"]),
+            trace_id: None,
+        };
+        let (code, command) = (ExecCode::Failed, command.into());
+        Exec { code, session, command, exit_code: Some(3), exit_error: None }.into()
+    }
+
+    #[test]
+    fn an_event_is_one_flat_object_in_a_stable_order() {
+        let json = String::from_utf8(stamper().stamp(exec("false")).to_json().unwrap()).unwrap();
+        assert_eq!(
+            json,
+            concat!(
+                r#"{"event":"exec","code":"T3002E","time":"2026-01-02T03:04:05.678Z","#,
+                r#""uid":"UID","cluster_name":"example.com","writer":"w-1","seq":41,"#,
+                r#""user":"alice","login":"root","sid":"s-1","server_id":"h-1","#,
+                r#""server_hostname":"web-1","proto":"ssh","addr.remote":"203.0.113.7:40112","#,
+                r#""user_roles":["access"],"command":"false","exitCode":3}"#,
+            )
+            .replace("UID", stamper().stamp(exec("")).uid.as_str()),
+        );
+    }
+
+    #[test]
+    fn uids_follow_from_writer_and_number() {
+        let mut stamper = stamper();
+        let first = stamper.stamp(exec("a"));
+        assert_eq!(first.uid, stamper.stamp(exec("b")).uid, "the number was not spent");
+        stamper.commit(&first);
+        let second = stamper.stamp(exec("c"));
+        assert_eq!(second.seq, 42);
+        assert_ne!(first.uid, second.uid);
+    }
+
+    #[test]
+    fn newer_versions_are_read_and_written_again() {
+        let mut json = serde_json::to_value(stamper().stamp(exec("x"))).unwrap();
+        json["from_the_future"] = serde_json::json!({"a": [1]});
+        let read: Envelope = serde_json::from_value(json.clone()).unwrap();
+        assert!(matches!(read.event, Event::Exec(_)));
+        assert_eq!(serde_json::to_value(&read).unwrap(), json);
+
+        for (key, value) in [("code", "T3002Z"), ("event", "exec.v9"), ("sid", "not/an/id")] {
+            let mut json = json.clone();
+            json[key] = value.into();
+            let read: Envelope = serde_json::from_value(json.clone()).unwrap();
+            assert!(matches!(read.event, Event::Unknown(_)), "{key}");
+            assert_eq!(serde_json::to_value(&read).unwrap(), json, "{key}");
+        }
+        json.as_object_mut().unwrap().remove("seq");
+        assert!(serde_json::from_value::<Envelope>(json).is_err(), "no envelope without a number");
+    }
+
+    #[test]
+    fn strangers_events_are_known_by_their_code() {
+        let login = |code| {
+            Event::from(UserLogin {
+                code,
+                user: "x".into(),
+                method: "local".into(),
+                addr_remote: None,
+                outcome: Outcome::failed("wrong password"),
+            })
+        };
+        assert!(login(UserLoginCode::LocalFailed).is_by_stranger());
+        assert!(!login(UserLoginCode::Local).is_by_stranger());
+        assert_eq!(login(UserLoginCode::SsoFailed).severity(), Severity::Warning);
+        assert!(!exec("").is_by_stranger());
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_texts_stay_in_one_line_and_come_back(command in "\\PC{0,40}[\0-\u{1f}]{0,9}.*") {
+            let envelope = stamper().stamp(exec(&command));
+            let json = envelope.to_json().unwrap();
+            prop_assert!(json.iter().all(|byte| *byte >= 0x20), "a raw control character");
+            prop_assert_eq!(Envelope::from_json(&json).unwrap(), envelope);
+        }
+
+        #[test]
+        fn reading_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Envelope::from_json(&bytes);
+        }
+    }
+}

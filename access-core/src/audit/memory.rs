@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
+use super::MAX_EVENT_BYTES;
 use super::envelope::Envelope;
 use super::events::Event;
 use super::sink::{AuditError, AuditSink, Durability};
 use super::stamp::Stamper;
-use super::MAX_EVENT_BYTES;
 use crate::ids::{ClusterName, WriterId};
 use crate::time::{ManualClock, Timestamp};
 
@@ -145,5 +145,60 @@ impl AuditSink for MemorySink {
         }
         self.shared.grown.notify_waiters();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Object;
+    use crate::audit::events::{Actor, LockCreated};
+    use crate::audit::events::{ResourceCreate, UserLogout};
+
+    fn logout(user: &str) -> Event {
+        UserLogout { user: user.into(), addr_remote: None }.into()
+    }
+
+    #[tokio::test]
+    async fn numbers_have_no_holes_after_refusals() {
+        let sink = MemorySink::new(10);
+        sink.accept(logout("a"), Durability::Synced).await.unwrap();
+        sink.fail_with(Some(AuditError::Unavailable("disk on fire".into())));
+        assert!(sink.accept(logout("b"), Durability::Soon).await.is_err());
+        sink.fail_with(None);
+        let mut huge = Object::default();
+        huge.0.insert("x".into(), "y".repeat(MAX_EVENT_BYTES).into());
+        let huge = LockCreated {
+            actor: Actor::local(),
+            name: "l".into(),
+            target: huge,
+            message: None,
+            expires: None,
+        };
+        let refused = sink.accept(huge.into(), Durability::Soon).await;
+        assert!(matches!(refused, Err(AuditError::TooLarge { .. })));
+        sink.accept(logout("c"), Durability::Soon).await.unwrap();
+        let seqs: Vec<_> = sink.envelopes().iter().map(|envelope| envelope.seq).collect();
+        assert_eq!(seqs, [1, 2]);
+        assert_eq!(sink.synced(), 1);
+    }
+
+    #[tokio::test]
+    async fn waiting_sees_what_comes_later() {
+        let sink = MemorySink::new(10);
+        let waiting = tokio::spawn({
+            let sink = sink.clone();
+            async move { sink.wait_for(|event| matches!(event, Event::ResourceCreate(_))).await }
+        });
+        sink.accept(logout("a"), Durability::Soon).await.unwrap();
+        let create = ResourceCreate {
+            actor: Actor::local(),
+            kind: "node".into(),
+            name: "web-1".into(),
+            expires: None,
+        };
+        sink.accept(create.into(), Durability::Soon).await.unwrap();
+        let found = tokio::time::timeout(std::time::Duration::from_secs(10), waiting).await;
+        assert_eq!(found.unwrap().unwrap().seq, 2);
     }
 }

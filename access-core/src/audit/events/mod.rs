@@ -116,8 +116,14 @@ mod tests {
     fn every_definition_is_in_the_catalogue() {
         let listed: HashSet<_> = kinds().map(|kind| kind.name).collect();
         let defined = [
-            session::DEFINED, ssh::DEFINED, user::DEFINED, access::DEFINED, join::DEFINED,
-            resource::DEFINED, database::DEFINED, log::DEFINED,
+            session::DEFINED,
+            ssh::DEFINED,
+            user::DEFINED,
+            access::DEFINED,
+            join::DEFINED,
+            resource::DEFINED,
+            database::DEFINED,
+            log::DEFINED,
         ];
         let defined: HashSet<_> = defined.into_iter().flatten().copied().collect();
         assert_eq!(listed, defined);
