@@ -23,6 +23,8 @@ pub mod recording;
 pub mod resource;
 pub mod role;
 pub mod time;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use gate::{Gate, Permit};
 pub use identity::{Identity, TrustStore, VerifiedIdentity};

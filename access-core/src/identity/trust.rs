@@ -127,3 +127,24 @@ impl TrustStore {
         self.authorities.iter().filter(move |authority| authority.public.kind == kind)
     }
 }
+
+/// A [`TrustStore`] that is replaced as a whole while authorities rotate: what servers hold.
+#[derive(Debug)]
+pub struct SharedTrust(arc_swap::ArcSwap<TrustStore>);
+
+impl SharedTrust {
+    /// Shares a first store.
+    pub fn new(store: TrustStore) -> Self {
+        Self(arc_swap::ArcSwap::from_pointee(store))
+    }
+
+    /// The store of this moment. Take it once for each decision; do not keep it.
+    pub fn load(&self) -> std::sync::Arc<TrustStore> {
+        self.0.load_full()
+    }
+
+    /// Replaces the store: handshakes from now on are judged by the new one.
+    pub fn replace(&self, store: TrustStore) {
+        self.0.store(std::sync::Arc::new(store));
+    }
+}

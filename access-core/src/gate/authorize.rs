@@ -1,0 +1,302 @@
+//! The gate itself.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::permit::Permit;
+use super::source::PolicySource;
+use crate::audit::events::{AccessDecision, AccessDecisionCode};
+use crate::audit::{AuditError, AuditSink, Durability};
+use crate::identity::VerifiedIdentity;
+use crate::policy::{Action, Context, Decision, Grant, Reason, Target};
+use crate::time::{Clock, Timestamp, ValidityError};
+
+/// Settings of a gate.
+#[derive(Clone, Debug)]
+pub struct GateOptions {
+    /// How old the policy may be: past that, nothing new is granted. Five minutes by default.
+    pub max_staleness: Duration,
+}
+
+impl Default for GateOptions {
+    fn default() -> Self {
+        Self { max_staleness: Duration::from_secs(300) }
+    }
+}
+
+/// The only maker of [`Permit`]s.
+pub struct Gate {
+    policy: Arc<dyn PolicySource>,
+    audit: Arc<dyn AuditSink>,
+    clock: Arc<dyn Clock>,
+    options: GateOptions,
+    sessions: Sessions,
+}
+
+/// Why the gate granted nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Denied {
+    /// The certificate does not hold any more, or not yet.
+    #[error("the certificate is {0}")]
+    Certificate(#[from] ValidityError),
+    /// The policy has not been heard of for too long.
+    #[error(
+        "the policy here is {} s old, more than the {} s that are allowed: \
+         the auth service cannot be reached",
+        age.as_secs(), max.as_secs()
+    )]
+    Stale {
+        /// Its age.
+        age: Duration,
+        /// The most that is allowed.
+        max: Duration,
+    },
+    /// The policy says no.
+    #[error("{0}")]
+    Policy(Reason),
+    /// As many sessions are open as a role allows.
+    #[error("{open} sessions are open, as many as the role allows")]
+    TooManySessions {
+        /// How many.
+        open: u32,
+    },
+    /// The decision could not be written down, so there is none.
+    #[error("the decision could not be recorded: {0}")]
+    Audit(#[from] AuditError),
+}
+
+impl Denied {
+    /// What the user may be told. Denied and absent look alike in it.
+    pub fn public(&self) -> String {
+        match self {
+            Self::Certificate(err) => format!("your certificate is {err}: log in again"),
+            Self::Policy(reason) => reason.public(),
+            Self::Audit(_) => "access cannot be granted: the audit log cannot be written".into(),
+            Self::Stale { .. } | Self::TooManySessions { .. } => self.to_string(),
+        }
+    }
+}
+
+impl Gate {
+    /// A gate over a policy, which writes its decisions to `audit`.
+    pub fn new(
+        policy: Arc<dyn PolicySource>,
+        audit: Arc<dyn AuditSink>,
+        clock: Arc<dyn Clock>,
+        options: GateOptions,
+    ) -> Self {
+        Self { policy, audit, clock, options, sessions: Sessions::default() }
+    }
+
+    /// Decides whether `who` may do `action` to `target`, records the decision, and only then
+    /// grants it: a permit for a session is synced to disk before it exists.
+    ///
+    /// Cancelling the call grants nothing.
+    ///
+    /// # Errors
+    /// [`Denied`]; the denial has been recorded as far as that is possible.
+    pub async fn authorize(
+        &self,
+        who: &VerifiedIdentity,
+        action: Action,
+        target: Target,
+        context: Context,
+    ) -> Result<Permit, Denied> {
+        let verdict = self.judge(who, &action, &target, &context);
+        let verdict = match verdict {
+            Ok(grant) => self.slot_for(who, &action, &grant).map(|slot| (grant, slot)),
+            Err(denied) => Err(denied),
+        };
+        self.record(who, &action, &target, &context, verdict.as_ref().err()).await?;
+        let (grant, slot) = verdict?;
+        Ok(self.mint(who, action, target, context, grant, slot))
+    }
+
+    /// Decides over a further action within a session: same identity, target and circumstances.
+    /// It counts as no session of its own. A denial is recorded; what is allowed leaves the event
+    /// of its own kind.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub async fn authorize_within(
+        &self,
+        session: &Permit,
+        action: Action,
+    ) -> Result<Permit, Denied> {
+        let (who, target, context) = (session.who(), session.target(), session.context());
+        match self.judge(who, &action, target, context) {
+            Ok(grant) => Ok(self.mint(
+                who,
+                action,
+                target.clone(),
+                context.clone(),
+                grant,
+                session.slot(),
+            )),
+            Err(denied) => {
+                self.record(who, &action, target, context, Some(&denied)).await?;
+                Err(denied)
+            }
+        }
+    }
+
+    /// The decision without its record: everything that can be judged at once.
+    fn judge(
+        &self,
+        who: &VerifiedIdentity,
+        action: &Action,
+        target: &Target,
+        context: &Context,
+    ) -> Result<Grant, Denied> {
+        let now = self.clock.now();
+        who.validity().check(now)?;
+        self.check_freshness(now)?;
+        match self.policy.decide(who, action, target, context, now) {
+            Decision::Allow(grant) => Ok(grant),
+            Decision::Deny(reason) => Err(Denied::Policy(reason)),
+        }
+    }
+
+    fn check_freshness(&self, now: Timestamp) -> Result<(), Denied> {
+        let Some(fresh_at) = self.policy.fresh_at() else { return Ok(()) };
+        let (age, max) = (now.since(fresh_at), self.options.max_staleness);
+        if age > max { Err(Denied::Stale { age, max }) } else { Ok(()) }
+    }
+
+    fn slot_for(
+        &self,
+        who: &VerifiedIdentity,
+        action: &Action,
+        grant: &Grant,
+    ) -> Result<Option<SessionSlot>, Denied> {
+        match (opens_session(action), grant.limits.max_sessions) {
+            (true, Some(max)) => self.sessions.take(who.name(), max).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    async fn record(
+        &self,
+        who: &VerifiedIdentity,
+        action: &Action,
+        target: &Target,
+        context: &Context,
+        denied: Option<&Denied>,
+    ) -> Result<(), Denied> {
+        if denied.is_none() && !opens_session(action) {
+            return Ok(());
+        }
+        let (target_kind, target) = match target {
+            Target::Resource(resource) => {
+                (resource.id.kind.as_str(), resource.id.name.as_str().to_owned())
+            }
+            Target::Api { kind, name, .. } => (kind.as_str(), name.clone().unwrap_or_default()),
+        };
+        let event = AccessDecision {
+            code: match denied {
+                None => AccessDecisionCode::Allowed,
+                Some(_) => AccessDecisionCode::Denied,
+            },
+            user: who.name().into(),
+            action: action.name().into(),
+            target_kind: target_kind.into(),
+            target: target.as_str().into(),
+            login: action.login().map(|login| login.as_str().into()),
+            reason: denied.map_or_else(|| "allowed".into(), |denied| denied.to_string().into()),
+            user_roles: who.identity().roles.iter().map(|role| role.as_str()).collect(),
+            sid: None,
+            addr_remote: context.client_addr.map(|addr| addr.to_string().into()),
+            trace_id: context.trace_id.as_ref().map(|id| id.as_str().into()),
+        };
+        match denied {
+            None => self.audit.accept(event.into(), Durability::Synced).await?,
+            // A denial that cannot be recorded is still the denial that it is.
+            Some(_) => drop(self.audit.accept(event.into(), Durability::Soon).await),
+        }
+        Ok(())
+    }
+
+    fn mint(
+        &self,
+        who: &VerifiedIdentity,
+        action: Action,
+        target: Target,
+        context: Context,
+        grant: Grant,
+        slot: Option<SessionSlot>,
+    ) -> Permit {
+        Permit::mint(
+            who.clone(),
+            action,
+            target,
+            context,
+            grant,
+            Arc::clone(&self.policy),
+            Arc::clone(&self.clock),
+            slot,
+        )
+    }
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Whether an action opens a session on a target: recorded when allowed, and counted.
+const fn opens_session(action: &Action) -> bool {
+    match action {
+        Action::SshSession { .. }
+        | Action::Database { .. }
+        | Action::App { .. }
+        | Action::Kubernetes { .. }
+        | Action::Desktop { .. } => true,
+        Action::See
+        | Action::SshSftp { .. }
+        | Action::SshForward { .. }
+        | Action::SshListen { .. }
+        | Action::SshAgent { .. }
+        | Action::Api(_) => false,
+    }
+}
+
+/// How many sessions each user has open here.
+#[derive(Clone, Default)]
+struct Sessions(Arc<Mutex<HashMap<String, u32>>>);
+
+impl Sessions {
+    fn take(&self, user: &str, max: u32) -> Result<SessionSlot, Denied> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(user.to_owned()).or_default();
+        if *count >= max {
+            return Err(Denied::TooManySessions { open: *count });
+        }
+        *count += 1;
+        Ok(SessionSlot(Arc::new(Slot { sessions: self.clone(), user: user.to_owned() })))
+    }
+}
+
+/// One of the sessions that a user may have open; given back when the last permit of the session
+/// is dropped.
+#[derive(Clone)]
+pub(super) struct SessionSlot(#[expect(dead_code, reason = "held for its drop")] Arc<Slot>);
+
+struct Slot {
+    sessions: Sessions,
+    user: String,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.sessions.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.user) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                open.remove(&self.user);
+            }
+        }
+    }
+}
