@@ -31,6 +31,13 @@ pub(crate) enum Outcome {
     Done,
 }
 
+impl Outcome {
+    /// The error of an engine that answered another question than was asked.
+    pub(crate) fn unexpected(self) -> Error {
+        Error::unavailable(format!("the engine answered {self:?} to another question"))
+    }
+}
+
 /// What is known of a row before it is written.
 pub(crate) struct Held {
     pub(crate) expires: Option<UnixMillis>,

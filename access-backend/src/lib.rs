@@ -1,20 +1,23 @@
 //! An ordered key-value store with revisions, expiry, atomic batches and watch.
 //!
-//! One object-safe trait, [`Backend`], and the engine [`Memory`], fast and gone with its process. It
-//! also keeps append-only audit events behind a second small trait, [`EventStore`]. The crate knows nothing of what it stores: keys are paths, values are bytes.
+//! One object-safe trait, [`Backend`], and two engines: [`Memory`], fast and gone with its process, and
+//! [`Sqlite`], one file, durable before it acknowledges. The same engines keep append-only audit events behind a
+//! second small trait, [`EventStore`]. The crate knows nothing of what it stores: keys are paths, values are bytes.
 //!
 //! # Thirty lines
 //!
 //! ```
 //! use std::sync::Arc;
 //! use access_backend::{
-//!     Backend, Batch, Condition, Key, KeyRange, Memory, NewItem, Operation, Prefix, Value,
+//!     Backend, Batch, Condition, Key, KeyRange, NewItem, Operation, Prefix, Sqlite, SqliteOptions, Value,
 //!     WatchEvent,
 //! };
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), access_backend::Error> {
-//! let store: Arc<dyn Backend> = Arc::new(Memory::default());
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("data/state.db");
+//! let store: Arc<dyn Backend> = Arc::new(Sqlite::open(SqliteOptions::new(path)).await?);
 //!
 //! // Writing answers with a revision; the next writer has to show it.
 //! let key = Key::from_segments(["users", "danielle"])?;
@@ -79,6 +82,7 @@ mod item;
 mod key;
 mod memory;
 mod page;
+mod sqlite;
 mod sweeper;
 mod token;
 mod watch;
@@ -94,5 +98,6 @@ pub use events::{
 pub use item::{Item, MAX_VALUE_BYTES, NewItem, Value};
 pub use key::{Key, KeyRange, MAX_KEY_BYTES, Prefix};
 pub use memory::{Memory, MemoryOptions};
+pub use sqlite::{Sqlite, SqliteOptions};
 pub use token::{Cursor, Position, Revision};
 pub use watch::{Watch, WatchEvent};

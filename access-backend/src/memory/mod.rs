@@ -83,14 +83,14 @@ impl Memory {
     fn revision(&self, op: &Op) -> Result<Revision, Error> {
         match self.shared.write(op)? {
             Outcome::Revision(revision) => Ok(revision),
-            other => Err(unexpected(other)),
+            other => Err(other.unexpected()),
         }
     }
 
     fn count(&self, op: &Op) -> Result<u64, Error> {
         match self.shared.write(op)? {
             Outcome::Count(count) => Ok(count),
-            other => Err(unexpected(other)),
+            other => Err(other.unexpected()),
         }
     }
 }
@@ -98,6 +98,12 @@ impl Memory {
 impl Default for Memory {
     fn default() -> Self {
         Self::new(MemoryOptions::default())
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.shared.hub.close();
     }
 }
 
@@ -255,8 +261,4 @@ fn sweep(store: &Weak<Shared>) -> bool {
     {
     }
     shared.read().is_ok()
-}
-
-fn unexpected(outcome: Outcome) -> Error {
-    Error::unavailable(format!("the engine answered {outcome:?} to another question"))
 }

@@ -1,0 +1,196 @@
+//! The one thread that writes.
+//!
+//! It commits what has gathered in its queue as a group. An operation that is refused has written nothing and is
+//! simply answered; a failure of the storage undoes the group, and then each operation is tried in a transaction of
+//! its own, so that the one that can't be written fails alone.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::read::{Changes, Table, last_seq, stored};
+use super::{SqliteOptions, errors, events};
+use crate::apply::{Applier, Op, Outcome};
+use crate::hub::{Hub, random_gap};
+use crate::sweeper::SWEEP_ROWS;
+use crate::{Clock, Error, Operation, StoredEvent, UnixMillis};
+
+/// A group takes no more operations past this many bytes.
+const GROUP_BYTES: usize = 8 * 1024 * 1024;
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(super) enum Work {
+    Rows(Op),
+    AppendEvents(Vec<StoredEvent>),
+    DeleteEvents { before: UnixMillis, limit: usize },
+}
+
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) work: Work,
+    pub(super) reply: oneshot::Sender<Result<Outcome, Error>>,
+}
+
+pub(super) struct Writer {
+    path: PathBuf,
+    connection: Connection,
+    hub: Arc<Hub>,
+    clock: Arc<dyn Clock>,
+    group: usize,
+    history: usize,
+    /// The number of the last change.
+    seq: u64,
+    /// Changes since the log was last trimmed.
+    untrimmed: usize,
+    /// Last, so that it is let go of after the connection.
+    _lock: File,
+}
+
+impl Writer {
+    pub(super) fn new(
+        options: &SqliteOptions,
+        connection: Connection,
+        hub: Arc<Hub>,
+        lock: File,
+    ) -> Result<Self, Error> {
+        let last = last_seq(&connection, &options.path)?;
+        Ok(Self {
+            path: options.path.clone(),
+            connection,
+            hub,
+            clock: options.clock.clone(),
+            group: options.group.max(1),
+            history: options.history,
+            seq: last.saturating_add(random_gap()),
+            untrimmed: options.history,
+            _lock: lock,
+        })
+    }
+
+    /// Works until the last sender is gone and the queue is empty.
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let mut group = Vec::with_capacity(self.group);
+        while let Some(first) = queue.blocking_recv() {
+            let mut bytes = first.work.bytes();
+            group.push(first);
+            while group.len() < self.group && bytes < GROUP_BYTES {
+                let Ok(next) = queue.try_recv() else { break };
+                bytes = bytes.saturating_add(next.work.bytes());
+                group.push(next);
+            }
+            self.commit(&mut group);
+        }
+    }
+
+    fn commit(&mut self, group: &mut Vec<Job>) {
+        match self.transact(group) {
+            Ok(outcomes) => {
+                for (job, outcome) in group.drain(..).zip(outcomes) {
+                    // Whoever asked may have gone.
+                    let _gone = job.reply.send(outcome);
+                }
+            }
+            Err(error) if group.len() < 2 => {
+                tracing::error!(%error, "a write failed");
+                for job in group.drain(..) {
+                    let _gone = job.reply.send(Err(error.clone()));
+                }
+            }
+            Err(_) => {
+                for job in std::mem::take(group) {
+                    self.commit(&mut vec![job]);
+                }
+            }
+        }
+    }
+
+    /// Commits the group, and only then shows it to the watchers.
+    fn transact(&mut self, group: &[Job]) -> Result<Vec<Result<Outcome, Error>>, Error> {
+        let Self { path, connection, clock, .. } = self;
+        let sql = errors::sql(path);
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&sql)?;
+        let mut rows = Table { connection: &transaction, path };
+        let mut applier =
+            Applier { rows: &mut rows, now: clock.now(), seq: self.seq, changes: Changes::new() };
+        let mut outcomes = Vec::with_capacity(group.len());
+        for job in group {
+            let outcome = match &job.work {
+                Work::Rows(op) => applier.apply(op),
+                Work::AppendEvents(list) => events::append(&transaction, path, list),
+                Work::DeleteEvents { before, limit } => {
+                    events::delete_before(&transaction, path, *before, *limit)
+                }
+            };
+            match outcome {
+                Err(error) if !error.is_refusal() => return Err(error),
+                outcome => outcomes.push(outcome),
+            }
+        }
+        let Applier { seq, changes, .. } = applier;
+        let mut untrimmed = self.untrimmed.saturating_add(changes.len());
+        if untrimmed > self.history / 8 && !changes.is_empty() {
+            trim(&transaction, self.history).map_err(&sql)?;
+            untrimmed = 0;
+        }
+        transaction.commit().map_err(&sql)?;
+        self.seq = seq;
+        self.untrimmed = untrimmed;
+        self.hub.publish(&changes);
+        Ok(outcomes)
+    }
+}
+
+impl Work {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Rows(Op::Create(item) | Op::Put(item) | Op::Update(item, _)) => item.value.len(),
+            Self::Rows(Op::Batch(batch)) => {
+                let len = |operation: &Operation| match operation {
+                    Operation::Put(item) => item.value.len(),
+                    Operation::Delete(_) => 0,
+                };
+                batch.operations.iter().map(len).sum()
+            }
+            Self::AppendEvents(list) => list.iter().map(|event| event.json.len()).sum(),
+            Self::Rows(_) | Self::DeleteEvents { .. } => 0,
+        }
+    }
+}
+
+/// One sweep, for the sweeper's thread: `false` once the store is closed.
+pub(super) fn sweep(jobs: &mpsc::WeakSender<Job>) -> bool {
+    let full = u64::try_from(SWEEP_ROWS).unwrap_or(u64::MAX);
+    loop {
+        let Some(jobs) = jobs.upgrade() else { return false };
+        let (reply, answer) = oneshot::channel();
+        let work = Work::Rows(Op::Sweep { limit: SWEEP_ROWS });
+        if jobs.blocking_send(Job { work, reply }).is_err() {
+            return false;
+        }
+        drop(jobs);
+        match answer.blocking_recv() {
+            Ok(Ok(Outcome::Count(count))) if count == full => {}
+            Ok(_) => return true,
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Forgets all but the last `history` changes.
+fn trim(connection: &Connection, history: usize) -> rusqlite::Result<()> {
+    let kept = stored(u64::try_from(history).unwrap_or(u64::MAX));
+    let floor: Option<i64> = connection
+        .prepare_cached("SELECT seq FROM kv_log ORDER BY seq DESC LIMIT 1 OFFSET ?1")?
+        .query_row([kept], |row| row.get(0))
+        .optional()?;
+    if let Some(floor) = floor {
+        connection.prepare_cached("DELETE FROM kv_log WHERE seq <= ?1")?.execute([floor])?;
+        connection.prepare_cached("UPDATE backend_version SET log_floor = ?1")?.execute([floor])?;
+    }
+    Ok(())
+}
