@@ -56,9 +56,9 @@ pub enum Denied {
     /// The policy says no.
     #[error("{0}")]
     Policy(Reason),
-    /// As many sessions are open as a role allows.
-    #[error("{open} sessions are open, as many as the role allows")]
-    TooManySessions {
+    /// As many connections are open as the roles allow.
+    #[error("{open} connections are open, as many as your roles allow")]
+    TooManyConnections {
         /// How many.
         open: u32,
     },
@@ -74,7 +74,7 @@ impl Denied {
             Self::Certificate(err) => format!("your certificate is {err}: log in again"),
             Self::Policy(reason) => reason.public(),
             Self::Audit(_) => "access cannot be granted: the audit log cannot be written".into(),
-            Self::Stale { .. } | Self::TooManySessions { .. } => self.to_string(),
+            Self::Stale { .. } | Self::TooManyConnections { .. } => self.to_string(),
         }
     }
 }
@@ -171,7 +171,7 @@ impl Gate {
         action: &Action,
         grant: &Grant,
     ) -> Result<Option<SessionSlot>, Denied> {
-        match (opens_session(action), grant.limits.max_sessions) {
+        match (opens_session(action), grant.limits.max_connections) {
             (true, Some(max)) => self.sessions.take(who.name(), max).map(Some),
             _ => Ok(None),
         }
@@ -272,7 +272,7 @@ impl Sessions {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(user.to_owned()).or_default();
         if *count >= max {
-            return Err(Denied::TooManySessions { open: *count });
+            return Err(Denied::TooManyConnections { open: *count });
         }
         *count += 1;
         Ok(SessionSlot(Arc::new(Slot { sessions: self.clone(), user: user.to_owned() })))
