@@ -72,7 +72,7 @@ impl<const MAX: usize> Text<MAX> {
         if text.len() <= MAX && already_dropped == 0 {
             return Self(text);
         }
-        let keep = text.floor_char_boundary(Self::ROOM);
+        let keep = boundary(&text, Self::ROOM);
         let dropped = text.len() - keep + already_dropped;
         text.truncate(keep);
         // Writing into a String can't fail.
@@ -80,6 +80,15 @@ impl<const MAX: usize> Text<MAX> {
         text.shrink_to_fit();
         Self(text)
     }
+}
+
+/// The last boundary between characters that is not behind `max`.
+fn boundary(text: &str, max: usize) -> usize {
+    let mut at = max.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
 }
 
 struct Bounded {
@@ -91,7 +100,7 @@ struct Bounded {
 impl fmt::Write for Bounded {
     fn write_str(&mut self, part: &str) -> fmt::Result {
         let room = if self.dropped > 0 { 0 } else { self.max.saturating_sub(self.text.len()) };
-        let keep = part.floor_char_boundary(room);
+        let keep = boundary(part, room);
         self.text.push_str(part.get(..keep).unwrap_or_default());
         self.dropped += part.len() - keep;
         Ok(())
@@ -106,7 +115,7 @@ impl<const MAX: usize> From<String> for Text<MAX> {
 
 impl<const MAX: usize> From<&str> for Text<MAX> {
     fn from(text: &str) -> Self {
-        let keep = text.floor_char_boundary(MAX);
+        let keep = boundary(text, MAX);
         Self::cut(text.get(..keep).unwrap_or_default().to_owned(), text.len() - keep)
     }
 }
