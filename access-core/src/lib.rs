@@ -12,6 +12,7 @@
 )]
 
 pub mod audit;
+pub mod document;
 pub mod gate;
 pub mod identity;
 pub mod ids;

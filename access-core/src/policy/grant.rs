@@ -1,0 +1,84 @@
+//! Decisions, and what comes with those that allow.
+
+use std::time::Duration;
+
+use super::reason::Reason;
+use crate::ids::RoleName;
+use crate::role::{CreateDbUserMode, RecordMode};
+use crate::time::Timestamp;
+
+/// What was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Yes, within limits.
+    Allow(Grant),
+    /// No, and why.
+    Deny(Reason),
+}
+
+impl Decision {
+    /// Whether it is a yes.
+    pub fn is_allow(&self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
+}
+
+/// What comes with a yes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The roles that allow it; none for the cluster's own services.
+    pub roles: Vec<RoleName>,
+    /// Its limits.
+    pub limits: SessionLimits,
+}
+
+/// The limits of a session: the strictest of all roles that are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// When it ends at the latest: with the certificate, unless neither a role nor the cluster
+    /// demands that, and with what lent the roles or with the roles themselves.
+    /// [`Timestamp::MAX`] when nothing ends it.
+    pub expires: Timestamp,
+    /// How long nothing may pass.
+    pub idle: Option<Duration>,
+    /// What happens when it cannot be recorded.
+    pub record: RecordMode,
+    /// The most sessions over one connection.
+    pub max_sessions: Option<u32>,
+    /// The most connections of the user at once.
+    pub max_connections: Option<u32>,
+    /// Whether a terminal may be had.
+    pub permit_pty: bool,
+    /// Whether connections may be forwarded from the client through the node.
+    pub local_forwarding: bool,
+    /// Whether connections may be forwarded from the node to the client.
+    pub remote_forwarding: bool,
+    /// Whether the SSH agent may be forwarded.
+    pub forward_agent: bool,
+    /// Whether files may be copied.
+    pub file_copy: bool,
+    /// Whether a database may be read only.
+    pub db_read_only: bool,
+    /// Whether database accounts are made on the fly.
+    pub create_db_user: CreateDbUserMode,
+}
+
+impl SessionLimits {
+    /// No limits but an end: for policies that have no roles.
+    pub fn until(expires: Timestamp) -> Self {
+        Self {
+            expires,
+            idle: None,
+            record: RecordMode::default(),
+            max_sessions: None,
+            max_connections: None,
+            permit_pty: true,
+            local_forwarding: true,
+            remote_forwarding: true,
+            forward_agent: true,
+            file_copy: true,
+            db_read_only: false,
+            create_db_user: CreateDbUserMode::Off,
+        }
+    }
+}
