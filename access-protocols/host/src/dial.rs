@@ -1,0 +1,80 @@
+//! Dialling TCP: the one file that does.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// The most addresses of one name that are tried.
+const MAX_ADDRESSES: usize = 8;
+
+/// Resolves a host and connects to the first of its addresses that answers.
+///
+/// All of it together takes `deadline` at most; an address that does not answer is given an even
+/// share of what is left, so that a dead first one does not use up the time of the second.
+///
+/// # Errors
+/// What came of the last address; [`io::ErrorKind::TimedOut`] past the deadline.
+pub(crate) async fn connect(host: &str, port: u16, deadline: Duration) -> io::Result<TcpStream> {
+    let until = Instant::now() + deadline;
+    let found =
+        timeout_at(until, tokio::net::lookup_host((unbracketed(host), port))).await.map_err(
+            |_| io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time"),
+        )??;
+    let addresses: Vec<SocketAddr> = found.take(MAX_ADDRESSES).collect();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut left = addresses.len();
+    for address in addresses {
+        let share = until.saturating_duration_since(Instant::now())
+            / u32::try_from(left).unwrap_or(u32::MAX).max(1);
+        left = left.saturating_sub(1);
+        match timeout(share, connect_to(address)).await {
+            Ok(Ok(stream)) => {
+                // Interactive protocols run over these; a failure here costs only latency.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Ok(Err(err)) => last = err,
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
+        }
+    }
+    Err(last)
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one place that dials: its callers hold a permit")]
+async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
+    TcpStream::connect(address).await
+}
+
+/// `ssh -L 1:[::1]:80` sends the address with or without its brackets.
+fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_and_an_address_lead_to_the_listener() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["127.0.0.1", "localhost"] {
+            let stream = connect(host, port, Duration::from_secs(5)).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap().port(), port);
+            assert!(stream.nodelay().unwrap());
+        }
+        assert_eq!(unbracketed("[::1]"), "::1");
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_an_error() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let err = connect("127.0.0.1", port, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

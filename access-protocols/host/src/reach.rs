@@ -1,0 +1,245 @@
+//! The host's `Reach`.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use access_core::gate::{Guarded, Permit};
+use access_core::policy::{Action, Target};
+use access_core::reach::{BoxedStream, Process, ProcessRequest, Reach, ReachError};
+use access_core::resource::ResourceRef;
+use async_trait::async_trait;
+
+use crate::dial;
+use crate::spawn::{self, Settings, SftpServer};
+
+/// How long a target has to answer.
+const DIAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a process has after SIGHUP before it is killed. With it, what a lock ends is over
+/// within a second.
+const KILL_GRACE: Duration = Duration::from_millis(500);
+
+/// Reaches what this host can: addresses by TCP, and processes as its own accounts.
+///
+/// **Processes** run with the uid, the groups, the home and the shell of the permit's login, in a
+/// session of their own, with an environment built from nothing and no descriptor of this process
+/// but the three standard ones. Run as root, this serves every account; run as anybody else, only
+/// their own, and says so. When the permit ends, every process of the session gets SIGHUP and
+/// SIGCONT, and SIGKILL after a grace; when the [`Process`] is dropped, those of the leader's
+/// group do. Once the first process has exited by itself, what it left in the background lives
+/// on, as with `sshd`. A process is always reaped.
+///
+/// With a terminal, output ends when the first process has exited and all that was written until
+/// then was read. With pipes it ends when the last holder has closed them. A terminal's input has
+/// no end: shutting it down does nothing, as with `sshd`.
+///
+/// **Connections**: a permit for `ssh.forward` leads to the address that it names; one for a
+/// database, app, Kubernetes cluster or desktop to the address that
+/// [`HostReachBuilder::route`] gave for that resource.
+#[derive(Clone, Debug)]
+pub struct HostReach {
+    settings: Arc<Settings>,
+    routes: Arc<HashMap<ResourceRef, Address>>,
+    dial_deadline: Duration,
+}
+
+impl HostReach {
+    /// Starts with the defaults: 10 seconds to dial, half a second of grace, this very program
+    /// as the SFTP server.
+    pub fn builder() -> HostReachBuilder {
+        HostReachBuilder {
+            sftp: Sftp::Executable(PathBuf::from("/proc/self/exe")),
+            routes: HashMap::new(),
+            dial_deadline: DIAL_DEADLINE,
+            kill_grace: KILL_GRACE,
+        }
+    }
+}
+
+/// Sets a [`HostReach`] up.
+#[derive(Clone, Debug)]
+pub struct HostReachBuilder {
+    sftp: Sftp,
+    routes: HashMap<ResourceRef, Address>,
+    dial_deadline: Duration,
+    kill_grace: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Sftp {
+    Program { path: OsString, args: Vec<OsString> },
+    Executable(PathBuf),
+}
+
+#[derive(Clone, Debug)]
+struct Address {
+    host: String,
+    port: u16,
+}
+
+/// Why a [`HostReach`] cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// The SFTP server's program can't be opened.
+    #[error("the program for SFTP, {path}, can't be opened: {source}")]
+    SftpServer {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A route's address is none.
+    #[error("{address:?} is no address for {resource}: write HOST:PORT")]
+    Route {
+        /// The resource.
+        resource: ResourceRef,
+        /// What was given.
+        address: String,
+    },
+}
+
+impl HostReachBuilder {
+    /// Serves SFTP with a program of the host, such as `/usr/lib/openssh/sftp-server`. It is
+    /// looked up with the login's privileges, each time.
+    #[must_use]
+    pub fn sftp_server(
+        mut self,
+        path: impl Into<OsString>,
+        args: impl IntoIterator<Item = OsString>,
+    ) -> Self {
+        self.sftp = Sftp::Program { path: path.into(), args: args.into_iter().collect() };
+        self
+    }
+
+    /// Serves SFTP with a program that calls [`crate::sftp::run_if_invoked`]. It is opened when
+    /// this is built: the login need not be able to reach it (to execute it, it does), and it
+    /// stays the same when the file is replaced. The default is the program that runs.
+    #[must_use]
+    pub fn sftp_executable(mut self, path: impl Into<PathBuf>) -> Self {
+        self.sftp = Sftp::Executable(path.into());
+        self
+    }
+
+    /// Says at which address, `HOST:PORT`, a resource is.
+    ///
+    /// # Errors
+    /// [`HostError::Route`] when the address is malformed.
+    pub fn route(
+        mut self,
+        resource: ResourceRef,
+        address: impl Into<String>,
+    ) -> Result<Self, HostError> {
+        let address = address.into();
+        let parsed = address
+            .rsplit_once(':')
+            .and_then(|(host, port)| Some((host, port.parse().ok()?)))
+            .filter(|(host, _)| !host.is_empty());
+        match parsed {
+            Some((host, port)) => {
+                self.routes.insert(resource, Address { host: host.to_owned(), port });
+                Ok(self)
+            }
+            None => Err(HostError::Route { resource, address }),
+        }
+    }
+
+    /// How long resolving and connecting may take together; 10 seconds unless told.
+    #[must_use]
+    pub fn dial_deadline(mut self, deadline: Duration) -> Self {
+        self.dial_deadline = deadline;
+        self
+    }
+
+    /// How long after SIGHUP a process is killed; half a second unless told.
+    #[must_use]
+    pub fn kill_grace(mut self, grace: Duration) -> Self {
+        self.kill_grace = grace;
+        self
+    }
+
+    /// Makes the reach.
+    ///
+    /// # Errors
+    /// [`HostError::SftpServer`] when the SFTP server's program can't be opened.
+    pub fn build(self) -> Result<HostReach, HostError> {
+        let sftp = match self.sftp {
+            Sftp::Program { path, args } => SftpServer::Program { path, args },
+            Sftp::Executable(path) => {
+                let file = open_executable(&path)
+                    .map_err(|source| HostError::SftpServer { path, source })?;
+                SftpServer::Opened(file)
+            }
+        };
+        Ok(HostReach {
+            settings: Arc::new(Settings { sftp, grace: self.kill_grace }),
+            routes: Arc::new(self.routes),
+            dial_deadline: self.dial_deadline,
+        })
+    }
+}
+
+/// Opens a program to execute it later: `O_PATH` asks for no permission to read it.
+fn open_executable(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH).open(path)
+}
+
+#[async_trait]
+impl Reach for HostReach {
+    async fn dial(&self, permit: &Permit) -> Result<Guarded<BoxedStream>, ReachError> {
+        let (host, port) = self.address_of(permit)?;
+        let stream = tokio::select! {
+            stream = dial::connect(host, port, self.dial_deadline) => stream,
+            reason = permit.ended() => {
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+            }
+        };
+        match stream {
+            Ok(stream) => Ok(permit.guard(Box::new(stream))),
+            Err(source) => {
+                Err(ReachError::Io { what: format!("connecting to {host}:{port}"), source })
+            }
+        }
+    }
+
+    async fn spawn(&self, permit: &Permit, process: ProcessRequest) -> Result<Process, ReachError> {
+        spawn::spawn(Arc::clone(&self.settings), permit, process).await
+    }
+}
+
+impl HostReach {
+    fn address_of<'a>(&'a self, permit: &'a Permit) -> Result<(&'a str, u16), ReachError> {
+        match permit.action() {
+            Action::SshForward { host, port, .. } => Ok((host, *port)),
+            Action::Database { .. }
+            | Action::App { .. }
+            | Action::Kubernetes { .. }
+            | Action::Desktop { .. } => {
+                let resource = match permit.target() {
+                    Target::Resource(resource) => &resource.id,
+                    Target::Api { .. } => return Err(ReachError::NotPermitted("a connection")),
+                };
+                let address = self.routes.get(resource).ok_or_else(|| ReachError::Io {
+                    what: format!("connecting to {resource}"),
+                    source: io::Error::new(
+                        io::ErrorKind::NotFound,
+                        "no address is configured for it here",
+                    ),
+                })?;
+                Ok((&address.host, address.port))
+            }
+            Action::See
+            | Action::SshSession { .. }
+            | Action::SshSftp { .. }
+            | Action::SshListen { .. }
+            | Action::SshAgent { .. }
+            | Action::Api(_) => Err(ReachError::NotPermitted("a connection")),
+        }
+    }
+}
