@@ -309,9 +309,11 @@ impl RecordingReader {
         }
         let stored = self.bytes.get(HEADER_LEN..stored_end)?;
         let chain = self.chain.next(header_bytes, stored);
-        let checked = if header.index != self.index
-            || self.bytes.get(stored_end..total)? != chain.as_bytes()
-        {
+        let continues = header.index == self.index
+            && self.bytes.get(stored_end..total)? == chain.as_bytes().as_slice();
+        let checked = if !header.is_intact(stored) {
+            Err("the checksum of a frame is wrong")
+        } else if !continues {
             Err("a frame does not continue the one before it")
         } else {
             header.open(stored)

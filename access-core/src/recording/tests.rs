@@ -147,6 +147,27 @@ fn every_flipped_bit_is_noticed() {
 }
 
 #[test]
+fn damage_and_forgery_are_told_apart() {
+    let (bytes, _) = sample(None);
+    let frames = frames(&bytes);
+    let in_body = joined(&frames[..2]).len() + HEADER_LEN;
+    let mut damaged = bytes.clone();
+    damaged[in_body] ^= 1;
+    let why = |bytes: &[u8]| match read(bytes).1 {
+        Ending::Tampered { why, .. } => why,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(why(&damaged), "the checksum of a frame is wrong");
+    let mut forged = bytes;
+    let crc = crc32c::crc32c(&damaged[in_body..in_body - HEADER_LEN + frames[2].len() - CHAIN_LEN]);
+    forged[in_body] ^= 1;
+    forged[in_body - 8..in_body - 4].copy_from_slice(&crc.to_be_bytes());
+    let header = crc32c::crc32c(&forged[in_body - HEADER_LEN..in_body - 4]);
+    forged[in_body - 4..in_body].copy_from_slice(&header.to_be_bytes());
+    assert_eq!(why(&forged), "a frame does not continue the one before it");
+}
+
+#[test]
 fn chunks_cannot_be_moved_doubled_or_left_out() {
     let signer = ed25519();
     let (bytes, events) = sample(Some(&signer));
