@@ -23,7 +23,7 @@
 //! ```
 //!
 //! Linux only. `unsafe` stands in one file, `sys.rs`: what runs between `fork` and `exec`, and
-//! three system calls that no safe wrapper in the dependencies has.
+//! a few calls that have no safe wrapper in the dependencies.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)

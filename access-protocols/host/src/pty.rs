@@ -17,7 +17,7 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{Group, fchown};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use crate::account::Account;
 use crate::{modes, sys};
@@ -63,7 +63,7 @@ pub(crate) struct Master(Arc<AsyncFd<OwnedFd>>);
 impl Master {
     /// Registers a descriptor, which must be non-blocking, with the runtime.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self(Arc::new(AsyncFd::register(fd)?)))
+        Ok(Self(Arc::new(sys::register(fd, Interest::READABLE | Interest::WRITABLE)?)))
     }
 
     pub(crate) fn resize(&self, size: PtySize) -> io::Result<()> {

@@ -47,6 +47,9 @@ pub(crate) async fn spawn(
     request: ProcessRequest,
 ) -> Result<Process, ReachError> {
     let login = login_of(permit, &request.program)?.to_owned();
+    if request.pty.is_some() && !permit.grant().limits.permit_pty {
+        return Err(ReachError::NotPermitted("a terminal"));
+    }
     let now = permit.granted_at();
     let program = format!("starting {} as {login}", name_of(&request.program));
     let failed = |source| ReachError::Io { what: program.clone(), source };

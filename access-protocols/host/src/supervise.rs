@@ -183,8 +183,7 @@ enum Exit {
 
 impl Exit {
     fn of(pid: Pid) -> Self {
-        let descriptor = sys::pidfd_open(pid)
-            .and_then(|fd| AsyncFd::register_with_interest(fd, Interest::READABLE));
+        let descriptor = sys::pidfd_open(pid).and_then(|fd| sys::register(fd, Interest::READABLE));
         match descriptor {
             Ok(fd) => Self::Descriptor(fd),
             Err(_) => {

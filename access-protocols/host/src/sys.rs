@@ -1,5 +1,5 @@
-//! The one file with `unsafe`: becoming the login user between `fork` and `exec`, and three
-//! system calls without a safe wrapper.
+//! The one file with `unsafe`: becoming the login user between `fork` and `exec`, and a few
+//! calls without a safe wrapper.
 //!
 //! Between `fork` and `exec` of a program with threads only async-signal-safe functions may run:
 //! another thread may have held any lock, the allocator's among them, at the moment of the fork.
@@ -15,6 +15,8 @@ use std::process::{Child, Command, Stdio};
 
 use nix::libc;
 use nix::unistd::{Gid, Pid, Uid};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// The permissions that a login's new files are denied, as in most systems' `login.defs`.
 const UMASK: libc::mode_t = 0o022;
@@ -115,6 +117,16 @@ pub(crate) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: the descriptor was just made for us and nobody else knows it. Its close-on-exec
     // flag is set by the kernel.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Has the runtime watch a descriptor.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped, which `AsyncFd`,
+    // owning it, does after it has taken it out of the watched set.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
 }
 
 /// Sets a terminal's size, which signals its foreground group.
