@@ -198,7 +198,8 @@ mod tests {
         assert_eq!(node.dns_name(&cluster), "web-1.node.example.com");
         let back = ResourceRef::from_dns_name("web-1.node.example.com", &cluster).unwrap();
         assert_eq!((back.kind, back.label.as_str()), (ResourceKind::Node, "web-1"));
-        for other in ["web-1.node.example.org", "node.example.com", "a.b.example.com", "example.com"]
+        for other in
+            ["web-1.node.example.org", "node.example.com", "a.b.example.com", "example.com"]
         {
             assert_eq!(ResourceRef::from_dns_name(other, &cluster), None, "{other}");
         }

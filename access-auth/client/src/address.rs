@@ -40,7 +40,8 @@ impl HostPort {
                 None => (bare, ""),
             }
         };
-        let port = if port.is_empty() { default_port } else { port.parse().map_err(|_| error())? };
+        let port =
+            if port.is_empty() { default_port } else { port.parse().map_err(|_| error())? };
         ServerName::try_from(host).map_err(|_| error())?;
         Ok(Self { host: host.to_owned(), port })
     }

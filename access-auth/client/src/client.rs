@@ -64,13 +64,7 @@ impl AuthEndpoint {
         key: Arc<SharedKey>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self {
-            addresses,
-            cluster,
-            trust: ServerTrust::HostAuthority(trust),
-            key: Some(key),
-            clock,
-        }
+        Self { addresses, cluster, trust: ServerTrust::HostAuthority(trust), key: Some(key), clock }
     }
 }
 
@@ -126,8 +120,7 @@ impl AuthClient {
     pub fn over_stream(stream: impl access_core::reach::Stream) -> Self {
         let stream = std::sync::Mutex::new(Some(stream));
         let connector = service_fn(move |_| {
-            let stream =
-                stream.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            let stream = stream.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
             async move {
                 stream.map(TokioIo::new).ok_or_else(|| ClientError::Unreachable {
                     address: "the service in this process".into(),
@@ -204,8 +197,7 @@ impl AuthClient {
         claims: proto::HostClaims,
         keys: KeySet,
     ) -> Result<Credentials, ClientError> {
-        let request =
-            proto::RenewHostRequest { keys: Some(keys.public()?), claims: Some(claims) };
+        let request = proto::RenewHostRequest { keys: Some(keys.public()?), claims: Some(claims) };
         let answer = self.identity().renew_host(request).await?.into_inner();
         Credentials::from_answer(keys, answer)
     }

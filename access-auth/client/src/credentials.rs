@@ -48,8 +48,7 @@ impl Credentials {
         if ssh_certificate.public_key() != keys.ssh.public_key().key_data() {
             return Err(malformed("SSH certificate is for another key than the one sent"));
         }
-        let tls_chain: Vec<_> =
-            answer.tls_chain.into_iter().map(CertificateDer::from).collect();
+        let tls_chain: Vec<_> = answer.tls_chain.into_iter().map(CertificateDer::from).collect();
         let leaf = tls_chain.first().ok_or_else(|| malformed("TLS certificate is missing"))?;
         if spki_of(leaf)? != keys.tls.spki() {
             return Err(malformed("TLS certificate is for another key than the one sent"));
@@ -65,8 +64,11 @@ impl Credentials {
             "" => None,
             id => Some(HostId::new(id).map_err(|err| malformed(&err.to_string()))?),
         };
-        let authorities =
-            answer.authorities.into_iter().map(TrustedAuthority::try_from).collect::<Result<_, _>>()?;
+        let authorities = answer
+            .authorities
+            .into_iter()
+            .map(TrustedAuthority::try_from)
+            .collect::<Result<_, _>>()?;
         Ok(Self { keys, ssh_certificate, tls_chain, authorities, cluster, validity, host_id })
     }
 

@@ -29,8 +29,7 @@ pub fn auth_name(cluster: &ClusterName) -> String {
 /// # Errors
 /// [`ClientError::Unreachable`].
 pub async fn dial_tcp(address: &HostPort) -> Result<TcpStream, ClientError> {
-    let unreachable =
-        |why: String| ClientError::Unreachable { address: address.to_string(), why };
+    let unreachable = |why: String| ClientError::Unreachable { address: address.to_string(), why };
     #[allow(clippy::disallowed_methods, reason = "the one place here that dials")]
     let dialled = TcpStream::connect((address.host(), address.port()));
     let stream = tokio::time::timeout(CONNECT_DEADLINE, dialled)

@@ -24,7 +24,7 @@ const CERTIFICATE: &str = "CERTIFICATE";
 const TRUST: &str = "ACCESS TRUST";
 
 /// The largest file that is read, in bytes.
-pub const MAX_IDENTITY_FILE: usize = 1024 * 1024;
+const MAX_IDENTITY_FILE: usize = 1024 * 1024;
 
 /// The last block.
 #[derive(Serialize, Deserialize)]
@@ -61,7 +61,7 @@ impl Credentials {
             .authorities
             .iter()
             .map(|authority| {
-                let authority = proto::Authority::try_from(authority.clone())?;
+                let authority = proto::Authority::try_from(authority)?;
                 Ok(Authority {
                     kind: authority.kind,
                     ssh: authority.ssh_keys,

@@ -28,8 +28,9 @@ impl TlsKey {
     /// # Errors
     /// [`ClientError::Malformed`] when the system has no randomness.
     pub fn generate() -> Result<Self, ClientError> {
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
-            .map_err(|_| ClientError::Malformed("the system gave no randomness".into()))?;
+        let pkcs8 =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
+                .map_err(|_| ClientError::Malformed("the system gave no randomness".into()))?;
         Self::from_pkcs8(pkcs8.as_ref())
     }
 
@@ -38,12 +39,11 @@ impl TlsKey {
     /// # Errors
     /// [`ClientError::Malformed`] when it is no P-256 key.
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, ClientError> {
-        let key = EcdsaKeyPair::from_pkcs8(
-            &ECDSA_P256_SHA256_ASN1_SIGNING,
-            pkcs8,
-            &SystemRandom::new(),
-        )
-        .map_err(|_| ClientError::Malformed("the TLS key is no P-256 key in PKCS#8".into()))?;
+        let key =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &SystemRandom::new())
+                .map_err(|_| {
+                    ClientError::Malformed("the TLS key is no P-256 key in PKCS#8".into())
+                })?;
         let spki = [&P256_SPKI_PREFIX, key.public_key().as_ref()].concat();
         Ok(Self { pkcs8: Zeroizing::new(pkcs8.to_vec()), spki })
     }
@@ -124,8 +124,7 @@ mod tests {
     fn the_public_half_is_a_p256_subject_public_key_info() {
         use x509_parser::prelude::FromDer;
         let key = TlsKey::generate().unwrap();
-        let (rest, spki) =
-            x509_parser::x509::SubjectPublicKeyInfo::from_der(key.spki()).unwrap();
+        let (rest, spki) = x509_parser::x509::SubjectPublicKeyInfo::from_der(key.spki()).unwrap();
         assert!(rest.is_empty());
         assert!(matches!(
             spki.parsed().unwrap(),

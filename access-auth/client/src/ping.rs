@@ -97,7 +97,10 @@ pub async fn ping(
             address: proxy.to_string(),
             why: "no answer to the ping in time".into(),
         })?
-        .map_err(|err| ClientError::Unreachable { address: proxy.to_string(), why: causes(&err) })?;
+        .map_err(|err| ClientError::Unreachable {
+            address: proxy.to_string(),
+            why: causes(&err),
+        })?;
     parse(&answer).ok_or_else(|| {
         ClientError::Malformed(format!("{proxy} is no access proxy: it does not answer a ping"))
     })

@@ -127,14 +127,9 @@ impl Gate {
     ) -> Result<Permit, Denied> {
         let (who, target, context) = (session.who(), session.target(), session.context());
         match self.judge(who, &action, target, context) {
-            Ok(grant) => Ok(self.mint(
-                who,
-                action,
-                target.clone(),
-                context.clone(),
-                grant,
-                session.slot(),
-            )),
+            Ok(grant) => {
+                Ok(self.mint(who, action, target.clone(), context.clone(), grant, session.slot()))
+            }
             Err(denied) => {
                 self.record(who, &action, target, context, Some(&denied)).await?;
                 Err(denied)

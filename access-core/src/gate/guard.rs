@@ -1,6 +1,5 @@
 //! What was reached with a permit, and dies with it.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -46,9 +45,7 @@ impl<T> Guarded<T> {
         }
         match &self.reason {
             None => Ok(()),
-            Some(reason) => {
-                Err(io::Error::new(io::ErrorKind::PermissionDenied, reason.clone()))
-            }
+            Some(reason) => Err(io::Error::new(io::ErrorKind::PermissionDenied, reason.clone())),
         }
     }
 
@@ -56,9 +53,7 @@ impl<T> Guarded<T> {
     fn check_seen(&self) -> io::Result<()> {
         match &self.reason {
             None => Ok(()),
-            Some(reason) => {
-                Err(io::Error::new(io::ErrorKind::PermissionDenied, reason.clone()))
-            }
+            Some(reason) => Err(io::Error::new(io::ErrorKind::PermissionDenied, reason.clone())),
         }
     }
 }

@@ -254,8 +254,8 @@ impl Identity {
         if bytes.len() > Self::MAX_BYTES {
             return Err(VerifyError::Document("too large".into()));
         }
-        let identity: Self = serde_json::from_slice(bytes)
-            .map_err(|err| VerifyError::Document(err.to_string()))?;
+        let identity: Self =
+            serde_json::from_slice(bytes).map_err(|err| VerifyError::Document(err.to_string()))?;
         if identity.version != Self::VERSION {
             return Err(VerifyError::Document(format!(
                 "version {} is not {}, the one that is understood here",
@@ -326,6 +326,18 @@ impl VerifiedIdentity {
             Subject::Host { id, services, .. } => Some((id, services)),
             Subject::User { .. } | Subject::Bot { .. } => None,
         }
+    }
+}
+
+#[cfg(test)]
+impl VerifiedIdentity {
+    /// One that nothing verified, for the tests of this crate.
+    pub(crate) fn for_tests(identity: Identity, validity: Validity) -> Self {
+        let authority = match identity.subject {
+            Subject::User { .. } | Subject::Bot { .. } => AuthorityKind::User,
+            Subject::Host { .. } => AuthorityKind::Host,
+        };
+        Self { identity, validity, proof: Proof::Tls, authority }
     }
 }
 

@@ -4,8 +4,8 @@ use std::fmt;
 
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use x509_parser::prelude::FromDer;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 /// The SHA-256 of a certificate's SubjectPublicKeyInfo, written `sha256:` and 64 hexadecimal
 /// digits (the pin of RFC 7469, section 2.4, in hexadecimal).

@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use ssh_key::Certificate;
 use ssh_key::certificate::CertType;
 
-use super::{
-    AuthorityKind, Identity, Proof, SourcePin, TrustStore, VerifiedIdentity, VerifyError,
-};
+use super::{AuthorityKind, Identity, Proof, SourcePin, TrustStore, VerifiedIdentity, VerifyError};
 use crate::ids::Login;
 use crate::time::{Timestamp, Validity};
 
@@ -97,8 +95,9 @@ fn check_critical_options(
         if name != SOURCE_ADDRESS {
             return Err(VerifyError::CriticalOption(name.chars().take(80).collect()));
         }
-        let pin: SourcePin =
-            value.parse().map_err(|err| VerifyError::Malformed(format!("{SOURCE_ADDRESS}: {err}")))?;
+        let pin: SourcePin = value
+            .parse()
+            .map_err(|err| VerifyError::Malformed(format!("{SOURCE_ADDRESS}: {err}")))?;
         match source {
             Some(address) if pin.contains(address) => {}
             Some(address) => return Err(VerifyError::Source(address.to_string())),

@@ -41,8 +41,8 @@ impl TrustStore {
         if chain.len() > MAX_CHAIN {
             return Err(VerifyError::Malformed("chain too long".into()));
         }
-        let cert = EndEntityCert::try_from(leaf)
-            .map_err(|err| VerifyError::Malformed(err.to_string()))?;
+        let cert =
+            EndEntityCert::try_from(leaf).map_err(|err| VerifyError::Malformed(err.to_string()))?;
         let authority = self.tls_issuer(&cert, rest, now)?;
         let (_, parsed) = X509Certificate::from_der(leaf)
             .map_err(|err| VerifyError::Malformed(err.to_string()))?;

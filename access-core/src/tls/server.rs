@@ -42,10 +42,16 @@ pub fn server_config(
         .with_safe_default_protocol_versions()?;
     let builder = match client_auth {
         ClientAuth::None => builder.with_no_client_auth(),
-        ClientAuth::Optional(trust) => builder
-            .with_client_cert_verifier(Arc::new(Verifier { trust, algorithms, required: false })),
-        ClientAuth::Required(trust) => builder
-            .with_client_cert_verifier(Arc::new(Verifier { trust, algorithms, required: true })),
+        ClientAuth::Optional(trust) => builder.with_client_cert_verifier(Arc::new(Verifier {
+            trust,
+            algorithms,
+            required: false,
+        })),
+        ClientAuth::Required(trust) => builder.with_client_cert_verifier(Arc::new(Verifier {
+            trust,
+            algorithms,
+            required: true,
+        })),
     };
     let mut config = builder.with_cert_resolver(key);
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();

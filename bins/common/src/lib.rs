@@ -1,1 +1,23 @@
-//! What the daemons share: configuration, logging, signals, diagnostics.
+//! What the programs share: configuration, data directory, logging, signals, diagnostics, exits.
+//!
+//! Nothing here knows a protocol or a policy; the programs parse, build, run and drain with it.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod config;
+mod data_dir;
+mod diag;
+mod exit;
+mod flags;
+mod logging;
+mod signals;
+
+pub use config::{Config, ConfigError};
+pub use data_dir::{DataDirError, prepare_data_dir};
+pub use diag::{Diagnostics, Readiness};
+pub use exit::{Exit, ExitCode};
+pub use flags::DaemonFlags;
+pub use logging::{LogFormat, init_logging};
+pub use signals::{Signals, Wish, notify_ready, notify_stopping, raise_open_files};

@@ -1,0 +1,128 @@
+//! The configuration file: one schema, of which each program reads its own sections.
+
+mod schema;
+mod value;
+
+use std::path::{Path, PathBuf};
+
+pub use schema::*;
+pub use value::{Span, Switch};
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A field is unknown, mistyped, or holds what it cannot.
+    #[error("{}:{line}:{column}: {what}", path.display())]
+    Field {
+        /// Which file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// The column, from 1.
+        column: u64,
+        /// What is wrong, with the nearest valid name.
+        what: String,
+    },
+    /// Fields do not go together, or one is missing.
+    #[error("the configuration is not complete: {0}")]
+    Incomplete(String),
+}
+
+/// The largest file that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the field, the line and the nearest valid name.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let size = std::fs::metadata(path).map_err(read)?.len();
+        if size > MAX_FILE {
+            return Err(read(std::io::Error::other("it is larger than 1 MiB")));
+        }
+        Self::parse(&std::fs::read_to_string(path).map_err(read)?, path)
+    }
+
+    /// Reads a text; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(text).map_err(|err| {
+            let err = err.without_snippet();
+            let (line, column) = err.location().map_or((1, 1), |at| (at.line(), at.column()));
+            ConfigError::Field { path: path.to_owned(), line, column, what: explain(err) }
+        })
+    }
+}
+
+/// The complaint without the position, which stands before it, and with the nearest valid name.
+fn explain(err: &serde_saphyr::Error) -> String {
+    let text = err.to_string();
+    let text = text.lines().next().unwrap_or_default();
+    let text = text.split(" at line ").next().unwrap_or(text);
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    access_core::document::explain(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("access.yaml")).map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn the_contract_s_file_is_read() {
+        let text = r#"
+access:
+  nodename: web-1
+  data_dir: /var/lib/access
+  storage: { type: sqlite }
+  proxy_server: example.com:443
+  join_params: { method: token, token_name: abc }
+  ca_pin: sha256:0000000000000000000000000000000000000000000000000000000000000000
+  diag_addr: 127.0.0.1:3000
+  log: { severity: info, format: text }
+auth_service:   { enabled: yes, listen_addr: 0.0.0.0:3025, cluster_name: example.com }
+proxy_service:  { enabled: yes, web_listen_addr: 0.0.0.0:443, public_addr: example.com:443,
+                  https_keypairs: [{ cert_file: a, key_file: b }], proxy_protocol: off }
+ssh_service:    { enabled: yes, labels: { env: prod }, mode: local }
+db_service:     { enabled: yes, databases: [ { name: roach, uri: "crdb:26257", protocol: cockroachdb, static_labels: {a: b}, tls: { mode: verify-full, ca_cert_file: x } } ] }
+"#;
+        let config = parse(text).unwrap();
+        assert!(config.auth_service.enabled());
+        assert_eq!(config.ssh_service.unwrap().labels["env"], "prod");
+        assert_eq!(config.db_service.unwrap().databases[0].name, "roach");
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_its_line_and_the_nearest() {
+        let err = parse("access:\n  nodename: a\n  data_dirr: /x\n").unwrap_err();
+        assert!(err.starts_with("access.yaml:3:"), "{err}");
+        assert!(err.contains("data_dirr") && err.contains("\"data_dir\""), "{err}");
+    }
+
+    #[test]
+    fn a_mistyped_field_is_named_with_its_line() {
+        let err = parse("access:\n  nodename: a\nssh_service:\n  enabled: maybe\n").unwrap_err();
+        assert!(err.starts_with("access.yaml:4:"), "{err}");
+        let err = parse("access:\n  diag_addr: nowhere\n").unwrap_err();
+        assert!(err.starts_with("access.yaml:2:") && err.contains("HOST:PORT"), "{err}");
+    }
+}
