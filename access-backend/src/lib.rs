@@ -66,6 +66,21 @@
 //!    *allocated*, unless one writer does both. Build a [`Watch`] from any stream with [`Watch::new`]; send
 //!    [`WatchEvent::Reset`] whenever you cannot prove that nothing was missed.
 //! 4. Call [`Batch::validate`] and [`validate_events`] before writing.
+//! 5. Run the suite, which checks all of the above and the linearizability of concurrent histories, from the
+//!    engine's tests, with the feature `conformance`:
+//!
+//! ```
+//! # #[cfg(feature = "conformance")]
+//! mod mine {
+//!     use std::sync::Arc;
+//!     use access_backend::{Clock, Memory, MemoryOptions};
+//!
+//!     async fn fresh(clock: Arc<dyn Clock>) -> Arc<Memory> {
+//!         Arc::new(Memory::new(MemoryOptions { clock, sweep_every: None, ..MemoryOptions::default() }))
+//!     }
+//!     access_backend::conformance_tests!(fresh); // one #[test] for each check
+//! }
+//! ```
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -75,6 +90,8 @@ mod apply;
 mod backend;
 mod batch;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod events;
 mod hub;

@@ -5,11 +5,17 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{errors, schema};
 use crate::Error;
 
 const HEADER_BYTES: usize = 100;
+/// How long to wait for a process that is just ending, or that was forked off one and has yet to let go of its files.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+const LOCK_POLL: Duration = Duration::from_millis(5);
+
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// Makes sure that this process alone has a sound-looking file at `path`, made if need be. The lock holds until the
@@ -60,10 +66,14 @@ fn lock(path: &Path) -> Result<File, Error> {
         .mode(0o600)
         .open(&name)
         .map_err(errors::file(&name))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(errors::file(&name)(error)),
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_POLL),
+            Err(TryLockError::WouldBlock) => return Err(Error::Busy { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(errors::file(&name)(error)),
+        }
     }
 }
 

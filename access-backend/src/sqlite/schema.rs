@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::{errors, files};
@@ -78,6 +79,9 @@ pub(super) fn open(path: &Path, checkpoint_pages: u32) -> Result<Connection, Err
     let sql = errors::sql(path);
     let unclean = files::log_len(path) > 0;
     let mut connection = connect(path)?;
+    // A file that is refused is left as it was found: its log is evidence, and may be what saves it.
+    let keep_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    connection.set_db_config(keep_log, true).map_err(&sql)?;
     check_version(&connection, path)?;
     let small = std::fs::metadata(path).is_ok_and(|file| file.len() <= ALWAYS_CHECKED_BYTES);
     if unclean || small {
@@ -94,6 +98,7 @@ pub(super) fn open(path: &Path, checkpoint_pages: u32) -> Result<Connection, Err
     // What was deleted may have been a secret.
     connection.pragma_update(None, "secure_delete", "FAST").map_err(&sql)?;
     migrate(&mut connection, path)?;
+    connection.set_db_config(keep_log, false).map_err(&sql)?;
     Ok(connection)
 }
 

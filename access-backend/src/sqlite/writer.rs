@@ -46,8 +46,7 @@ pub(super) struct Writer {
     seq: u64,
     /// Changes since the log was last trimmed.
     untrimmed: usize,
-    /// Last, so that it is let go of after the connection.
-    _lock: File,
+    lock: File,
 }
 
 impl Writer {
@@ -67,7 +66,7 @@ impl Writer {
             history: options.history,
             seq: last.saturating_add(random_gap()),
             untrimmed: options.history,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -83,6 +82,14 @@ impl Writer {
                 group.push(next);
             }
             self.commit(&mut group);
+        }
+        let Self { path, connection, lock, .. } = self;
+        if let Err((_, error)) = connection.close() {
+            tracing::warn!(path = %path.display(), %error, "the database did not close well; it is checked when next opened");
+        }
+        // By name, since a process that was forked off this one may hold the lock too until it has begun.
+        if let Err(error) = lock.unlock() {
+            tracing::warn!(path = %path.display(), %error, "the lock ends with this process");
         }
     }
 
