@@ -32,6 +32,15 @@ mod snapshot;
 mod user;
 
 
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod matrix;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
 pub use action::{Action, ApiKind, Context, Target, Verb};
 pub use decide::decide;
 pub use grant::{Decision, Grant, SessionLimits};
