@@ -67,12 +67,26 @@ impl CastExport {
         }
         while let Some(chunk) = self.reader.next_chunk() {
             for line in chunk.split_inclusive(|b| *b == b'\n') {
-                if serde_json::from_slice::<Line<'_>>(line).is_ok_and(|line| line.is_cast()) {
-                    out.extend_from_slice(line);
+                let Ok(parsed) = serde_json::from_slice::<Line<'_>>(line) else { continue };
+                match &*parsed.1 {
+                    "o" | "i" | "r" | "m" => out.extend_from_slice(line),
+                    line::OUTPUT_BYTES => lossy(&parsed, "o", out),
+                    line::INPUT_BYTES => lossy(&parsed, "i", out),
+                    _ => {}
                 }
             }
         }
     }
+}
+
+/// Bytes as text: what a terminal would have made of them.
+fn lossy(line: &Line<'_>, code: &str, out: &mut Vec<u8>) {
+    let Some(bytes) = line.bytes() else { return };
+    line::open(out, line.at(), code);
+    out.push(b'"');
+    line::escape(out, &String::from_utf8_lossy(&bytes));
+    out.push(b'"');
+    line::close(out);
 }
 
 /// A whole recording as an asciicast, and how far it can be believed.

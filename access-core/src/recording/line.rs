@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::Write as _;
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -54,32 +55,47 @@ pub(super) fn close(out: &mut Vec<u8>) {
 
 /// Appends text as the inside of a JSON string.
 pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
-    let mut rest = text.as_bytes();
-    while let Some(stop) = rest.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\') {
-        let (plain, tail) = rest.split_at(stop);
-        out.extend_from_slice(plain);
-        let Some((special, tail)) = tail.split_first() else { return };
-        match special {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
+    let bytes = text.as_bytes();
+    let mut plain_from = 0;
+    for (at, byte) in bytes.iter().copied().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(bytes.get(plain_from..at).unwrap_or_default());
+        plain_from = at + 1;
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
-            control => {
+            _ => {
                 let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' + n - 10 };
-                out.extend_from_slice(&[
-                    b'\\',
-                    b'u',
-                    b'0',
-                    b'0',
-                    digit(control >> 4),
-                    digit(control & 15),
-                ]);
+                let (high, low) = (digit(byte >> 4), digit(byte & 15));
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
             }
         }
-        rest = tail;
     }
-    out.extend_from_slice(rest);
+    out.extend_from_slice(bytes.get(plain_from..).unwrap_or_default());
+}
+
+/// Output as bytes: in base64, because as text it would be lost.
+pub(super) const OUTPUT_BYTES: &str = "ob";
+/// Input as bytes.
+pub(super) const INPUT_BYTES: &str = "ib";
+
+/// Whether a piece is no text: a file that goes through, an archive, a disk image. Short pieces
+/// are what programs print on terminals, which may pad with NUL.
+pub(super) fn is_binary(piece: &[u8]) -> bool {
+    piece.len() >= 256 && piece.contains(&0)
+}
+
+/// Appends bytes as the inside of a JSON string.
+pub(super) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    let start = out.len();
+    out.resize(start + BASE64.encode_len(bytes.len()), 0);
+    if let Some(room) = out.get_mut(start..) {
+        BASE64.encode_mut(bytes, room);
+    }
 }
 
 /// A line, as far as it must be understood to tell what it is.
@@ -97,15 +113,21 @@ impl Line<'_> {
         Duration::from_millis((self.0 * 1000.0).round() as u64)
     }
 
-    /// Whether players of asciicast know it.
-    pub(super) fn is_cast(&self) -> bool {
-        matches!(&*self.1, "o" | "i" | "r" | "m")
+    /// Its text, when its data is one.
+    pub(super) fn text(&self) -> Option<String> {
+        serde_json::from_str(self.2.get()).ok()
+    }
+
+    /// Its bytes, when its data is some.
+    pub(super) fn bytes(&self) -> Option<Vec<u8>> {
+        BASE64.decode(self.text()?.as_bytes()).ok()
     }
 }
 
 /// Whether a code may be used for events that are not asciicast's. Its own are single letters.
 pub(super) fn is_code(code: &str) -> bool {
     (2..=32).contains(&code.len())
+        && ![OUTPUT_BYTES, INPUT_BYTES].contains(&code)
         && code.bytes().all(|b| {
             b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-')
         })

@@ -28,9 +28,10 @@
 //!
 //! Chunks hold whole lines of JSON. Sessions with a terminal or a command hold
 //! [asciicast v2](https://docs.asciinema.org/manual/asciicast/v2/): its header, then
-//! `[seconds, "o", text]` for output, `"i"` for input, `"r"` for a new size. Other protocols write
-//! the same shape with codes of their own, such as `[1.5, "db.query", {…}]`, which players of
-//! asciicast skip.
+//! `[seconds, "o", text]` for output, `"i"` for input, `"r"` for a new size. Files that go through
+//! are `"ob"` and `"ib"`, in base64, so that they are kept byte for byte. Other protocols write the
+//! same shape with codes of their own, such as `[1.5, "db.query", {…}]`. Players of asciicast skip
+//! codes that they do not know; [`to_asciicast`] leaves none.
 //!
 //! ```
 //! use access_core::recording::*;

@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use serde_json::Value;
 
 use super::frame::{self, CHAIN_LEN, Chain, HEADER_LEN, Header, PREFIX_LEN};
-use super::line::Line;
+use super::line::{self, Line};
 use super::meta::{RecordingEnd, RecordingMeta, TerminalSize};
 use super::sign::{RecorderKey, RecorderTrust, Sealed};
 
@@ -27,8 +27,12 @@ pub struct RecordedEvent {
 pub enum What {
     /// The session printed.
     Output(String),
+    /// The session printed something that is no text.
+    OutputBytes(Vec<u8>),
     /// Somebody typed.
     Input(String),
+    /// Somebody sent something that is no text.
+    InputBytes(Vec<u8>),
     /// The terminal got another size.
     Resize(TerminalSize),
     /// An event of another protocol, or of a later version.
@@ -378,11 +382,12 @@ impl RecordingReader {
 
 fn parse(line: &[u8]) -> Option<RecordedEvent> {
     let line: Line<'_> = serde_json::from_slice(line).ok()?;
-    let text = || serde_json::from_str::<String>(line.2.get()).ok();
     let what = match &*line.1 {
-        "o" => What::Output(text()?),
-        "i" => What::Input(text()?),
-        "r" => What::Resize(TerminalSize::parse(&text()?)?),
+        "o" => What::Output(line.text()?),
+        "i" => What::Input(line.text()?),
+        "r" => What::Resize(TerminalSize::parse(&line.text()?)?),
+        line::OUTPUT_BYTES => What::OutputBytes(line.bytes()?),
+        line::INPUT_BYTES => What::InputBytes(line.bytes()?),
         code => {
             What::Other { code: code.to_owned(), data: serde_json::from_str(line.2.get()).ok()? }
         }

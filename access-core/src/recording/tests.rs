@@ -332,7 +332,7 @@ fn other_protocols_have_events_of_their_own() {
     let mut writer = RecordingWriter::new(&meta(RecordingKind::Database)).unwrap();
     let query = serde_json::json!({"query": "select 1", "rows": 1});
     writer.event(after(5), "db.query", &query).unwrap();
-    for code in ["o", "", "Db", "a b", "\"],["] {
+    for code in ["o", "ob", "", "Db", "a b", "\"],["] {
         assert!(matches!(writer.event(START, code, &1), Err(RecordingError::EventCode(_))));
     }
     let large = "x".repeat(200_000);
@@ -388,14 +388,43 @@ async fn a_full_disk_is_told_and_what_was_written_is_kept() {
     let (events, ending) = read_with(&recording.bytes, |_: &RecorderKey, _: &[_]| true);
     assert!(matches!(ending, Ending::Complete { .. }), "{ending:?}");
     assert_eq!(events[0].what, What::Output("kept".into()));
-    let text: String = events[1..]
+    let bytes: Vec<u8> = events[1..]
         .iter()
-        .map(|event| match &event.what {
-            What::Output(text) => text.as_str(),
+        .flat_map(|event| match &event.what {
+            What::OutputBytes(bytes) => bytes.clone(),
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(text, String::from_utf8_lossy(&noise));
+    assert_eq!(bytes, noise);
+}
+
+#[test]
+fn files_are_kept_byte_for_byte_and_exported_as_text() {
+    let mut writer = RecordingWriter::new(&meta(RecordingKind::Ssh)).unwrap();
+    let mut file = vec![0xff; 300];
+    file[7] = 0;
+    writer.output(after(1), &[b'a', 0xe2]);
+    writer.output(after(2), &file);
+    writer.input(after(3), &file);
+    writer.output(after(4), b"z");
+    writer.seal();
+    let bytes = writer.take();
+    let whats: Vec<_> = read(&bytes).0.into_iter().map(|event| event.what).collect();
+    assert_eq!(
+        whats,
+        [
+            What::Output("a".into()),
+            What::Output("\u{fffd}".into()),
+            What::OutputBytes(file.clone()),
+            What::InputBytes(file.clone()),
+            What::Output("z".into()),
+        ]
+    );
+    let (cast, _) = to_asciicast(&bytes, Vec::<RecorderKey>::new());
+    let cast = String::from_utf8(cast).unwrap();
+    let line: serde_json::Value = serde_json::from_str(cast.lines().nth(3).unwrap()).unwrap();
+    assert_eq!(line, serde_json::json!([0.002, "o", String::from_utf8_lossy(&file)]));
+    fuzz_oracle(&bytes);
 }
 
 #[tokio::test]

@@ -105,7 +105,8 @@ impl RecordingWriter {
     }
 
     /// Records what the session printed. Bytes that are no UTF-8 become U+FFFD; a character that
-    /// is cut waits for its rest.
+    /// is cut waits for its rest. A long piece with a NUL in it is a file rather than a text, and
+    /// is kept as it is. Nothing is recorded after the end.
     pub fn output(&mut self, at: Timestamp, data: &[u8]) {
         self.text(at, "o", data);
     }
@@ -212,6 +213,10 @@ impl RecordingWriter {
 
     fn text(&mut self, at: Timestamp, code: &str, data: &[u8]) {
         for piece in data.chunks(MAX_PIECE) {
+            if line::is_binary(piece) {
+                self.binary(at, code, piece);
+                continue;
+            }
             let Some(start) = self.open_line(at, code) else { return };
             self.lines.push(b'"');
             let empty = self.lines.len();
@@ -219,6 +224,18 @@ impl RecordingWriter {
             let lines = &mut self.lines;
             stream.feed(piece, |text| line::escape(lines, text));
             self.close_text(start, empty);
+        }
+    }
+
+    fn binary(&mut self, at: Timestamp, code: &str, piece: &[u8]) {
+        // What waits for the rest of a character gets none.
+        self.end_text(at, code);
+        let code = if code == "o" { line::OUTPUT_BYTES } else { line::INPUT_BYTES };
+        if self.open_line(at, code).is_some() {
+            self.lines.push(b'"');
+            line::base64(&mut self.lines, piece);
+            self.lines.push(b'"');
+            self.close_line();
         }
     }
 
