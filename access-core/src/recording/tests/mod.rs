@@ -1,4 +1,4 @@
-use std::sync::Arc;
+mod sessions;
 
 use proptest::prelude::*;
 use ring::rand::SystemRandom;
@@ -368,36 +368,6 @@ fn exports_are_plain_asciicast() {
     assert_eq!(lines[4][0], 1.5);
 }
 
-#[tokio::test]
-async fn a_full_disk_is_told_and_what_was_written_is_kept() {
-    let recorder = MemoryRecorder::new(Some(Arc::new(ed25519()))).with_room(2000);
-    let mut session = recorder.start(meta(RecordingKind::Ssh)).await.unwrap();
-    session.output(after(1), b"kept").unwrap();
-    session.flush().await.unwrap();
-    let noise: Vec<u8> =
-        (0..20_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    session.output(after(2), &noise).unwrap();
-    assert!(session.due(after(2).plus(RecordingWriter::FLUSH_AFTER)));
-    assert!(matches!(session.flush().await, Err(RecordingError::Storage(_))));
-    // There is room again: nothing was lost, and nothing is there twice.
-    let recorder = recorder.with_room(1 << 20);
-    session.flush().await.unwrap();
-    session.finish(RecordingEnd::new(after(3), "exit")).await.unwrap();
-    let recording = &recorder.recordings()[0];
-    assert!(recording.finished);
-    let (events, ending) = read_with(&recording.bytes, |_: &RecorderKey, _: &[_]| true);
-    assert!(matches!(ending, Ending::Complete { .. }), "{ending:?}");
-    assert_eq!(events[0].what, What::Output("kept".into()));
-    let bytes: Vec<u8> = events[1..]
-        .iter()
-        .flat_map(|event| match &event.what {
-            What::OutputBytes(bytes) => bytes.clone(),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(bytes, noise);
-}
-
 #[test]
 fn files_are_kept_byte_for_byte_and_exported_as_text() {
     let mut writer = RecordingWriter::new(&meta(RecordingKind::Ssh)).unwrap();
@@ -425,25 +395,6 @@ fn files_are_kept_byte_for_byte_and_exported_as_text() {
     let line: serde_json::Value = serde_json::from_str(cast.lines().nth(3).unwrap()).unwrap();
     assert_eq!(line, serde_json::json!([0.002, "o", String::from_utf8_lossy(&file)]));
     fuzz_oracle(&bytes);
-}
-
-#[tokio::test]
-async fn an_unflushed_session_is_bounded() {
-    let recorder = MemoryRecorder::new(None);
-    let mut session = recorder.start(meta(RecordingKind::Ssh)).await.unwrap();
-    let mut seed = 1_u64;
-    let mut noise = || -> Vec<u8> {
-        (0..65_536)
-            .map(|_| {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                b'!' + ((seed >> 33) % 90) as u8
-            })
-            .collect()
-    };
-    let refused = (0..1000).find_map(|_| session.output(START, &noise()).err());
-    assert!(matches!(refused, Some(RecordingError::Backlog { .. })));
-    session.flush().await.unwrap();
-    session.output(START, b"again").unwrap();
 }
 
 fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
