@@ -160,8 +160,11 @@ impl<R: Rows> Applier<'_, R> {
                 return Err(Error::ConditionFailed { index });
             }
         }
-        // All rows of the batch carry the number of its first change.
-        let revision = self.next_revision();
+        // All rows of the batch carry the number of its first change. Without a row there may be no change either, and
+        // then that number goes to the next write.
+        let writes =
+            batch.operations.iter().any(|operation| matches!(operation, Operation::Put(_)));
+        let revision = if writes { self.next_revision() } else { Revision::from_bits(u128::MAX) };
         for operation in &batch.operations {
             match operation {
                 Operation::Put(item) => self.write_as(item, revision)?,

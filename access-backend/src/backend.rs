@@ -89,7 +89,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         expires: UnixMillis,
     ) -> Result<Revision, Error>;
 
-    /// Applies a batch, all of it or nothing, and answers with the revision that all rows written have.
+    /// Applies a batch, all of it or nothing, and answers with the revision that all rows written have; if it writes
+    /// none, with one that no row ever has.
     ///
     /// # Errors
     /// [`Error::ConditionFailed`] with the first condition that does not hold, and those of [`Batch::validate`].

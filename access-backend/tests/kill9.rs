@@ -150,7 +150,7 @@ fn run_lane(seed: u64, kills: usize) -> u64 {
         random ^= random << 17;
         // Up to 12 ms after the first acknowledgement, and one in eight while it is still opening.
         let after = Duration::from_micros(random % 12_000);
-        run_and_kill(dir.path(), after, random % 8 != 0, &mut acknowledged);
+        run_and_kill(dir.path(), after, !random.is_multiple_of(8), &mut acknowledged);
         runtime.block_on(check(dir.path(), &acknowledged));
     }
     written + acknowledged.rows.iter().sum::<u64>()

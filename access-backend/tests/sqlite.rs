@@ -200,11 +200,11 @@ async fn expired_rows_are_swept_by_themselves() {
 async fn reads_go_on_while_a_snapshot_waits_for_its_reader() {
     let dir = private_dir();
     let store = Sqlite::open(SqliteOptions { readers: 1, ..options(dir.path()) }).await.unwrap();
-    let large = Value::new(vec![1; 512 * 1024]).unwrap();
-    for number in 0..20 {
+    let large = Value::new(vec![1; 1024 * 1024]).unwrap();
+    for number in 0..50 {
         store.put(NewItem::new(key(&format!("/{number}")), large.clone())).await.unwrap();
     }
-    // Takes one event of more than its channel holds, and then nothing.
+    // Takes one event of more than is read ahead, and then nothing.
     let mut idle = store.watch(&[Prefix::root()], None).await.unwrap();
     idle.next().await.unwrap().unwrap();
     for number in 0..20 {

@@ -72,6 +72,10 @@ pub(super) async fn revisions_are_never_used_again(factory: &Backends) {
     }
     // The same revision would make this delete what another made.
     let old = *seen.iter().next().unwrap();
+    let nothing = store.batch(Batch::new().then(Operation::Delete(key("/none")))).await.unwrap();
+    assert!(
+        seen.insert(store.create(new("/b", "same")).await.unwrap()) && !seen.contains(&nothing)
+    );
     store.create(new("/a", "same")).await.unwrap();
     assert!(store.delete_if(&key("/a"), old).await.is_err());
 }

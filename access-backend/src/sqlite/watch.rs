@@ -22,8 +22,8 @@ use crate::{Error, KeyRange, Position, Prefix, UnixMillis, Watch, WatchEvent};
 const CHUNK_ROWS: usize = 128;
 /// Bytes after which a chunk goes out before it has its rows.
 const CHUNK_BYTES: usize = 1024 * 1024;
-/// Chunks read ahead of the watcher.
-const CHUNKS: usize = 4;
+/// Chunks read ahead of the watcher: most snapshots fit, and let go of their reader at once.
+const CHUNKS: usize = 32;
 /// A watcher that takes no chunk for so long is reset: its read transaction keeps the log from being folded in.
 const PATIENCE: Duration = Duration::from_secs(10);
 
