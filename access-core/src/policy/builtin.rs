@@ -81,10 +81,9 @@ fn service_scope(service: Service, kind: ApiKind, verb: Verb) -> Scope {
         }
         ApiKind::Event => all_if(verb == Verb::Use),
         ApiKind::Session => all_if(verb == Verb::Create),
-        ApiKind::Token
-        | ApiKind::Invite
-        | ApiKind::Certificate
-        | ApiKind::AccessRequest => Scope::None,
+        ApiKind::Token | ApiKind::Invite | ApiKind::Certificate | ApiKind::AccessRequest => {
+            Scope::None
+        }
     }
 }
 

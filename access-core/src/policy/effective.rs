@@ -4,6 +4,7 @@ use super::reason::Reason;
 use super::snapshot::{PolicySnapshot, Slot, UserEntry};
 use crate::identity::Identity;
 use crate::ids::{RoleName, UserName};
+use crate::labels::same;
 use crate::role::{Role, TraitView};
 use crate::time::Timestamp;
 
@@ -91,10 +92,9 @@ impl<'a> Person<'a> {
                     Some(Ok(Held { role, until }))
                 }
                 Slot::Missing => None,
-                Slot::Unreadable(error) => Some(Err(Reason::UnreadableRole {
-                    role: name.clone(),
-                    why: error.to_string(),
-                })),
+                Slot::Unreadable(error) => {
+                    Some(Err(Reason::UnreadableRole { role: name.clone(), why: error.to_string() }))
+                }
             }
         })
     }
@@ -113,11 +113,10 @@ impl<'a> Person<'a> {
             return Some((self.snapshot.slot_named(name)?, None));
         };
         let (before, after) = roles.split_at(*cursor);
-        if let Some((at, index)) = after
-            .iter()
-            .chain(before)
-            .enumerate()
-            .find_map(|(at, (role, index))| (role == name).then_some((at, *index)))
+        if let Some((at, index)) =
+            after.iter().chain(before).enumerate().find_map(|(at, (role, index))| {
+                same(role.as_str(), name.as_str()).then_some((at, *index))
+            })
         {
             *cursor = (*cursor + at + 1) % roles.len();
             return Some((self.snapshot.slot(index)?, None));

@@ -90,7 +90,8 @@ pub fn granted_accounts(
     };
     let (allowing, denying) = (person.allowing(), person.denying());
     let all: Vec<&Role> = held.iter().map(|held| held.role).collect();
-    let labelled = |labels: &crate::labels::LabelMatcher, view| labels.matches(&resource.labels, view);
+    let labelled =
+        |labels: &crate::labels::LabelMatcher, view| labels.matches(&resource.labels, view);
     if resource.id.kind != kind.resource()
         || all.iter().any(|role| labelled(role.deny().labels(resource.id.kind), denying))
     {

@@ -28,9 +28,9 @@ where
     I: IntoIterator<Item = R>,
 {
     let viewer = Viewer::new(snapshot, who, context, now);
-    resources
-        .into_iter()
-        .filter(move |resource| viewer.as_ref().is_some_and(|viewer| viewer.sees(resource.borrow())))
+    resources.into_iter().filter(move |resource| {
+        viewer.as_ref().is_some_and(|viewer| viewer.sees(resource.borrow()))
+    })
 }
 
 enum Viewer<'a> {

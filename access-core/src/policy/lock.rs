@@ -181,10 +181,9 @@ where
 {
     let locks = stops.get(key).into_iter().flatten();
     match locks.into_iter().find(|lock| lock.expires.is_none_or(|expires| now < expires)) {
-        Some(lock) => Err(Reason::Locked {
-            target: lock.target.clone(),
-            message: lock.message.clone(),
-        }),
+        Some(lock) => {
+            Err(Reason::Locked { target: lock.target.clone(), message: lock.message.clone() })
+        }
         None => Ok(()),
     }
 }

@@ -98,7 +98,12 @@ fn section(
             let mut more = allowed(&target);
             more.retain(|word| !words.contains(word));
             if !more.is_empty() {
-                let _ = write!(out, "{}own: {}", if words.is_empty() { "" } else { "; " }, more.join(" "));
+                let _ = write!(
+                    out,
+                    "{}own: {}",
+                    if words.is_empty() { "" } else { "; " },
+                    more.join(" ")
+                );
             }
         }
         while out.ends_with(' ') {

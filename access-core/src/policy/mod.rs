@@ -31,7 +31,6 @@ mod request;
 mod snapshot;
 mod user;
 
-
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]

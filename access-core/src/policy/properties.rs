@@ -113,8 +113,7 @@ fn snapshot_of<'a>(roles: impl IntoIterator<Item = &'a RoleDocument>) -> PolicyS
 
 fn holder<'a>(roles: impl IntoIterator<Item = &'a RoleDocument>) -> Identity {
     let mut identity = alice(&[]);
-    identity.roles =
-        roles.into_iter().map(|role| role_name(&role.metadata.name)).collect();
+    identity.roles = roles.into_iter().map(|role| role_name(&role.metadata.name)).collect();
     identity.traits =
         traits(&[("logins", &["alice"]), ("env", &["dev"]), ("db_users", &["*", "bob"])]);
     identity

@@ -34,8 +34,7 @@ const RESERVED_DB_USERS: [&str; 2] = ["root", "node"];
 
 impl<'a> Request<'a> {
     pub(super) fn new(action: &'a Action, target: &'a Target) -> Result<Self, Reason> {
-        let mismatch =
-            || Reason::Mismatch { action: action.name(), target: target.to_string() };
+        let mismatch = || Reason::Mismatch { action: action.name(), target: target.to_string() };
         let resource = match target {
             Target::Resource(resource) => resource,
             Target::Api { kind, name: _, owner } => {

@@ -44,7 +44,7 @@ pub use options::{
 };
 pub use presets::{PRESETS, preset, presets};
 pub(crate) use rules::KubernetesRequest;
-pub use rules::{KubernetesRule, Rule, RuleResource, RuleVerb, RuleTable};
+pub use rules::{KubernetesRule, Rule, RuleResource, RuleTable, RuleVerb};
 pub use span::{Span, SpanError};
 pub use template::{INTERNAL_TRAITS, Template, TraitView};
 pub use value::{Match, ValueList, ValuePattern, Values};

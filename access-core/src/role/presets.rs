@@ -113,10 +113,7 @@ fn reviewer() -> RoleSpec {
 }
 
 fn with_rules(rules: Vec<Rule>) -> RoleSpec {
-    RoleSpec {
-        allow: RoleConditions { rules, ..RoleConditions::default() },
-        ..RoleSpec::default()
-    }
+    RoleSpec { allow: RoleConditions { rules, ..RoleConditions::default() }, ..RoleSpec::default() }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use regex::Regex;
 use super::value::Match;
 use crate::document::nearest;
 use crate::identity::Traits;
-use crate::labels::{Case, PatternError, bounded_regex, same_ignoring_case};
+use crate::labels::{Case, PatternError, bounded_regex, lookup, same, same_ignoring_case};
 
 /// The traits that the cluster itself keeps for its users.
 pub const INTERNAL_TRAITS: [&str; 7] = [
@@ -45,8 +45,8 @@ impl<'a> TraitView<'a> {
     }
 
     fn any(self, name: &str, mut with: impl FnMut(&'a str) -> bool) -> bool {
-        let now: Option<&BTreeSet<String>> = self.current.and_then(|traits| traits.get(name));
-        let held = self.certificate.get(name).into_iter().flatten();
+        let now: Option<&BTreeSet<String>> = self.current.and_then(|traits| lookup(traits, name));
+        let held = lookup(self.certificate, name).into_iter().flatten();
         match (self.current, self.denying) {
             (None, _) => held.into_iter().any(|value| with(value)),
             (Some(_), false) => held
@@ -108,15 +108,15 @@ impl Template {
     /// A trait that the cluster keeps and that is exactly `*` stands for any text. One that an
     /// identity provider sent is only ever itself.
     pub fn matches(&self, text: &str, traits: TraitView<'_>) -> Match {
-        let wild = self.before.is_empty()
-            && self.after.is_empty()
-            && matches!(self.expression, Expression::Trait { internal: true, .. });
+        let bare = self.before.is_empty() && self.after.is_empty();
+        let wild = bare && matches!(self.expression, Expression::Trait { internal: true, .. });
         let mut best = Match::No;
         self.expression.any(traits, &mut |value| {
             if wild && value == "*" {
                 best = best.max(Match::Broad);
             } else {
                 let fits = match self.case {
+                    Case::Sensitive if bare => same(text, value),
                     Case::Sensitive => text
                         .strip_prefix(&*self.before)
                         .and_then(|rest| rest.strip_suffix(&*self.after))
@@ -283,11 +283,7 @@ impl<'a> Parser<'a> {
 
     fn end(&mut self) -> Result<(), String> {
         self.space();
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{:?} is too much", self.rest))
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(format!("{:?} is too much", self.rest)) }
     }
 
     fn space(&mut self) {
@@ -342,9 +338,8 @@ mod tests {
     fn only_traits_that_the_cluster_keeps_can_be_wild() {
         let held = traits(&[("db_users", &["*"])]);
         let view = TraitView::allowing(&held, None);
-        let fits = |text: &str| {
-            Template::parse(text, Case::Sensitive).unwrap().matches("anyone", view)
-        };
+        let fits =
+            |text: &str| Template::parse(text, Case::Sensitive).unwrap().matches("anyone", view);
         assert_eq!(fits("{{internal.db_users}}"), Match::Broad);
         assert_eq!(fits("{{external.db_users}}"), Match::No);
         assert_eq!(fits("any{{internal.db_users}}"), Match::No);
