@@ -1,0 +1,180 @@
+//! One connection's way through the front door.
+
+use std::io;
+use std::net::SocketAddr;
+
+use access_core::identity::{Service, VerifiedIdentity};
+use access_core::resource::DnsResource;
+use access_core::tls::peer_identity;
+use access_tunnel::Flavour;
+use bytes::BytesMut;
+use metrics::counter;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::{debug, warn};
+
+use crate::first::{First, recognise};
+use crate::front::Front;
+use crate::hello::{UNRECOGNIZED_NAME, read_route};
+use crate::prefixed::Prefixed;
+use crate::prelude::{ClientStream, Outcome};
+use crate::relay::relay;
+use crate::route::Route;
+use crate::tunnels::new_trace_id;
+use crate::{proxy_header, web};
+
+impl Front {
+    /// Serves a connection to its end.
+    pub(crate) async fn serve_connection(&self, mut stream: TcpStream, peer: SocketAddr) {
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let mut buffer = BytesMut::new();
+        let mut client = peer;
+        if self.options.proxy_protocol {
+            let deadline = self.options.limits.handshake;
+            match proxy_header::read(&mut stream, &mut buffer, peer, deadline).await {
+                Some(told) => client = told,
+                None => {
+                    debug!(%peer, "refused: no PROXY protocol header");
+                    counter!("access_proxy_refused_total", "limit" => "proxy_protocol")
+                        .increment(1);
+                    return;
+                }
+            }
+        }
+        let deadline = self.options.limits.handshake;
+        let first = recognise(&mut stream, &mut buffer, &self.parts.preludes, deadline).await;
+        match first {
+            None => counter!("access_proxy_routed_total", "to" => "nowhere").increment(1),
+            Some(First::Http) => {
+                counter!("access_proxy_routed_total", "to" => "redirect").increment(1);
+                web::redirect(Prefixed::new(buffer, stream), deadline).await;
+            }
+            Some(First::Tls) => self.serve_tls(stream, buffer, client).await,
+            Some(First::Prelude(prelude)) => {
+                counter!("access_proxy_routed_total", "to" => prelude.name()).increment(1);
+                let outcome = prelude.serve(Prefixed::new(buffer, stream), client).await;
+                if let Outcome::Tls(stream) = outcome {
+                    let (buffer, stream) = stream.into_parts();
+                    self.serve_tls(stream, BytesMut::from(buffer), client).await;
+                }
+            }
+        }
+    }
+
+    async fn serve_tls(&self, mut stream: TcpStream, mut buffer: BytesMut, client: SocketAddr) {
+        let deadline = self.options.limits.handshake;
+        let route = read_route(&mut stream, &mut buffer, &self.parts.cluster, deadline).await;
+        let label = match &route {
+            None => "nowhere",
+            Some(Route::Auth) => "auth",
+            Some(Route::Resource(target)) => target.kind.as_str(),
+            Some(Route::Tunnel) => "tunnel",
+            Some(Route::Peer) => "peer",
+            Some(Route::Web) => "web",
+        };
+        counter!("access_proxy_routed_total", "to" => label).increment(1);
+        match route {
+            None => {}
+            Some(Route::Auth) => self.lead_to_auth(stream, buffer).await,
+            Some(Route::Resource(target)) => {
+                self.lead_to_resource(stream, buffer, &target, client).await;
+            }
+            Some(Route::Tunnel) => {
+                self.serve_tunnel(Prefixed::new(buffer, stream), client).await;
+            }
+            // No proxy of this version opens such a link.
+            Some(Route::Peer) => refuse_name(stream).await,
+            Some(Route::Web) => self.serve_web(Prefixed::new(buffer, stream)).await,
+        }
+    }
+
+    async fn lead_to_auth(&self, mut stream: TcpStream, buffer: BytesMut) {
+        let mut auth = match self.parts.auth.connect().await {
+            Ok(auth) => auth,
+            Err(err) => {
+                warn!("the auth service cannot be reached: {err}");
+                refuse_name(stream).await;
+                return;
+            }
+        };
+        let copied = async {
+            auth.write_all(&buffer).await?;
+            drop(buffer);
+            tokio::io::copy_bidirectional(&mut stream, &mut auth).await
+        };
+        if let Err(err) = copied.await {
+            debug!("a connection to auth ended: {err}");
+        }
+    }
+
+    async fn lead_to_resource(
+        &self,
+        stream: TcpStream,
+        buffer: BytesMut,
+        target: &DnsResource,
+        client: SocketAddr,
+    ) {
+        let (trace_bytes, trace_id) = new_trace_id();
+        let Some(tunnel) = self.parts.tunnels.open(target, Flavour::Tls, client, trace_bytes).await
+        else {
+            debug!(%client, "nobody serves {}/{}", target.kind, target.label);
+            refuse_name(stream).await;
+            return;
+        };
+        let (passed, ended) = relay(stream, tunnel, buffer.freeze()).await;
+        debug!(
+            %client, %trace_id, up = passed.up, down = passed.down,
+            "a connection to {}/{} ended: {ended:?}", target.kind, target.label
+        );
+        counter!("access_proxy_bytes_total", "direction" => "up").increment(passed.up);
+        counter!("access_proxy_bytes_total", "direction" => "down").increment(passed.down);
+    }
+
+    async fn serve_tunnel(&self, stream: ClientStream, client: SocketAddr) {
+        let (stream, agent) = match self.accept_agent(stream).await {
+            Ok(accepted) => accepted,
+            Err(err) => {
+                debug!(%client, "refused a tunnel: {err}");
+                counter!("access_proxy_refused_total", "limit" => "tunnel").increment(1);
+                return;
+            }
+        };
+        self.parts.tunnels.serve(stream, &agent, client, self.parts.clock.as_ref()).await;
+    }
+
+    /// The TLS handshake with an agent, and who it is.
+    async fn accept_agent(
+        &self,
+        stream: ClientStream,
+    ) -> io::Result<(TlsStream<ClientStream>, VerifiedIdentity)> {
+        let accept = TlsAcceptor::from(self.tunnel_tls.clone()).accept(stream);
+        let stream = tokio::time::timeout(self.options.limits.handshake, accept).await??;
+        let (_, connection) = stream.get_ref();
+        let agent = peer_identity(connection, &self.parts.trust, self.parts.clock.now())
+            .map_err(io::Error::other)?
+            .ok_or_else(|| io::Error::other("no certificate"))?;
+        match agent.host() {
+            Some((_, services)) if services.iter().any(|s| *s != Service::Proxy) => {}
+            _ => return Err(io::Error::other(format!("{} is no agent", agent.name()))),
+        }
+        Ok((stream, agent))
+    }
+
+    async fn serve_web(&self, stream: ClientStream) {
+        let accept = TlsAcceptor::from(self.web_tls.clone()).accept(stream);
+        if let Ok(Ok(stream)) = tokio::time::timeout(self.options.limits.handshake, accept).await {
+            self.pages.clone().serve(stream).await;
+        }
+    }
+}
+
+/// Tells a TLS client that nobody has that name: absent and unreachable look alike.
+async fn refuse_name(mut stream: TcpStream) {
+    // A client that is gone needs no answer.
+    drop(stream.write_all(&UNRECOGNIZED_NAME).await);
+    drop(stream.shutdown().await);
+}

@@ -1,0 +1,209 @@
+//! The tunnels that agents hold here, by what they reach.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use access_core::identity::{Subject, VerifiedIdentity};
+use access_core::resource::{DnsResource, ResourceRef, dns_label};
+use access_core::time::{Clock, Timestamp};
+use access_core::{HostId, ResourceKind, TraceId};
+use access_tunnel::{CloseCode, Config, Flavour, Handle, OpenHeader, Stream, Tunnel};
+use metrics::gauge;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::{debug, info};
+
+/// The tunnels that agents hold to this proxy.
+///
+/// An agent's certificate says which resources are its own, so the certificate is the
+/// registration: an agent cannot draw to itself what belongs to another.
+#[derive(Debug, Default)]
+pub struct Tunnels {
+    routes: RwLock<Routes>,
+    next: AtomicU64,
+    open: RwLock<HashMap<u64, Arc<Entry>>>,
+}
+
+/// By kind and DNS label; the newest last.
+type Routes = HashMap<(ResourceKind, String), Vec<Arc<Entry>>>;
+
+/// One agent's tunnel.
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    host: HostId,
+    resources: Vec<ResourceRef>,
+    since: Timestamp,
+    agent_addr: SocketAddr,
+    handle: Handle,
+}
+
+/// What is known of a tunnel.
+#[derive(Clone, Debug)]
+pub struct TunnelInfo {
+    /// The agent.
+    pub host: HostId,
+    /// What it serves.
+    pub resources: Vec<ResourceRef>,
+    /// Since when it stands.
+    pub since: Timestamp,
+    /// From where it was opened.
+    pub agent_addr: SocketAddr,
+}
+
+/// Streams to agents are opened within this time, or fail.
+const OPEN_DEADLINE: Duration = Duration::from_secs(10);
+
+impl Tunnels {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The tunnels that stand.
+    pub fn list(&self) -> Vec<TunnelInfo> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.values()
+            .map(|entry| TunnelInfo {
+                host: entry.host.clone(),
+                resources: entry.resources.clone(),
+                since: entry.since,
+                agent_addr: entry.agent_addr,
+            })
+            .collect()
+    }
+
+    /// Opens a stream to whoever serves a resource; the newest tunnel first, because an older one
+    /// of the same agent may be dead without knowing it. `None` when nobody does.
+    pub async fn open(
+        &self,
+        target: &DnsResource,
+        flavour: Flavour,
+        client: SocketAddr,
+        trace_id: [u8; 16],
+    ) -> Option<Stream> {
+        for entry in self.serving(target) {
+            let Some(resource) = entry.resources.iter().find(|resource| {
+                resource.kind == target.kind && dns_label(&resource.name) == target.label
+            }) else {
+                continue;
+            };
+            let mut header = OpenHeader::new(resource.to_string(), flavour);
+            header.client_addr = Some(client);
+            header.trace_id = trace_id;
+            match tokio::time::timeout(OPEN_DEADLINE, entry.handle.open(header)).await {
+                Ok(Ok(stream)) => return Some(stream),
+                Ok(Err(err)) => debug!("agent {} did not take {resource}: {err}", entry.host),
+                Err(_) => debug!("agent {} did not answer for {resource}", entry.host),
+            }
+        }
+        None
+    }
+
+    fn serving(&self, target: &DnsResource) -> Vec<Arc<Entry>> {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let entries = routes.get(&(target.kind, target.label.clone()));
+        entries.into_iter().flatten().rev().filter(|e| e.handle.is_open()).cloned().collect()
+    }
+
+    /// Serves an agent's tunnel to its end. It ends with the agent's certificate at the latest.
+    pub(crate) async fn serve<T>(
+        &self,
+        io: T,
+        agent: &VerifiedIdentity,
+        agent_addr: SocketAddr,
+        clock: &dyn Clock,
+    ) where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Subject::Host { id, resources, .. } = &agent.identity().subject else { return };
+        let (handle, incoming, driver) = Tunnel::server(io, Config::opener());
+        drop(incoming);
+        let entry = Arc::new(Entry {
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+            host: id.clone(),
+            resources: resources.clone(),
+            since: clock.now(),
+            agent_addr,
+            handle: handle.clone(),
+        });
+        let _registered = Registered::new(self, entry);
+        info!(host = %id, addr = %agent_addr, "an agent opened its tunnel");
+        let expiry = async {
+            clock.sleep_until(agent.validity().not_after()).await;
+            // An agent that renews in time has a newer tunnel by now.
+            handle.close(CloseCode::NORMAL);
+            std::future::pending::<()>().await;
+        };
+        let reason = tokio::select! {
+            reason = driver => reason,
+            () = expiry => return,
+        };
+        info!(host = %id, addr = %agent_addr, "an agent's tunnel ended: {reason:?}");
+    }
+
+    /// Asks all agents to open no more through here and to go elsewhere; streams go on.
+    pub(crate) fn go_away(&self) {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        for entry in open.values() {
+            entry.handle.go_away();
+        }
+    }
+
+    /// How many streams are open over all tunnels.
+    pub(crate) fn streams(&self) -> usize {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.values().map(|entry| entry.handle.stats().streams).sum()
+    }
+}
+
+/// A tunnel is registered until this is dropped.
+struct Registered<'a> {
+    tunnels: &'a Tunnels,
+    entry: Arc<Entry>,
+}
+
+impl<'a> Registered<'a> {
+    fn new(tunnels: &'a Tunnels, entry: Arc<Entry>) -> Self {
+        let mut routes = tunnels.routes.write().unwrap_or_else(PoisonError::into_inner);
+        for resource in &entry.resources {
+            let key = (resource.kind, dns_label(&resource.name));
+            routes.entry(key).or_default().push(Arc::clone(&entry));
+        }
+        drop(routes);
+        let mut open = tunnels.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.insert(entry.number, Arc::clone(&entry));
+        gauge!("access_proxy_tunnels").set(open.len() as f64);
+        drop(open);
+        Self { tunnels, entry }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let mut routes = self.tunnels.routes.write().unwrap_or_else(PoisonError::into_inner);
+        for resource in &self.entry.resources {
+            let key = (resource.kind, dns_label(&resource.name));
+            if let Some(entries) = routes.get_mut(&key) {
+                entries.retain(|entry| entry.number != self.entry.number);
+                if entries.is_empty() {
+                    routes.remove(&key);
+                }
+            }
+        }
+        drop(routes);
+        let mut open = self.tunnels.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.remove(&self.entry.number);
+        gauge!("access_proxy_tunnels").set(open.len() as f64);
+    }
+}
+
+/// Sixteen random bytes and the id that is written for them.
+pub(crate) fn new_trace_id() -> ([u8; 16], TraceId) {
+    let mut bytes = [0; 16];
+    // Trace ids are for people who read logs; without randomness they are all alike, no more.
+    let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
+    (bytes, TraceId::from_random(bytes))
+}
