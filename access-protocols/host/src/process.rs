@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use access_core::reach::{ExitStatus, ProcessControl, PtySize};
 use async_trait::async_trait;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::killpg;
 use tokio::sync::{oneshot, watch};
 
 use crate::account::Account;
@@ -48,7 +48,7 @@ impl ProcessControl for Control {
                 // The group may hold processes that the login may not signal: `sudo`'s.
                 sys::signal_as(privileges(&self.account), group, signal as i32)
             } else {
-                Ok(killpg(group, Signal::from(signal))?)
+                Ok(killpg(group, signal)?)
             }
         })
     }
@@ -67,4 +67,32 @@ impl ProcessControl for Control {
 /// An account's privileges, for a child to take on.
 pub(crate) fn privileges(account: &Account) -> Privileges {
     Privileges { uid: account.uid, gid: account.gid, groups: account.groups.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+
+    use nix::sys::signal::Signal;
+    use nix::unistd::{Gid, Pid, Uid, geteuid};
+
+    use super::*;
+
+    #[test]
+    fn a_login_signals_no_more_than_it_may() {
+        if !geteuid().is_root() {
+            return;
+        }
+        // Root's process in a login's group, as `sudo` leaves it.
+        let mut other = std::process::Command::new("sleep");
+        let mut other = other.arg("1000").process_group(0).spawn().unwrap();
+        let group = Pid::from_raw(i32::try_from(other.id()).unwrap());
+        let stranger =
+            Privileges { uid: Uid::from_raw(65_534), gid: Gid::from_raw(65_534), groups: vec![] };
+        let refused = sys::signal_as(stranger, group, Signal::SIGKILL as i32).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        let root = Privileges { uid: Uid::from_raw(0), gid: Gid::from_raw(0), groups: vec![] };
+        sys::signal_as(root, group, Signal::SIGKILL as i32).unwrap();
+        assert!(!other.wait().unwrap().success());
+    }
 }

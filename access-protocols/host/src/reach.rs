@@ -195,10 +195,11 @@ impl Reach for HostReach {
     async fn dial(&self, permit: &Permit) -> Result<Guarded<BoxedStream>, ReachError> {
         let (host, port) = self.address_of(permit)?;
         let stream = tokio::select! {
-            stream = dial::connect(host, port, self.dial_deadline) => stream,
+            biased;
             reason = permit.ended() => {
                 Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
             }
+            stream = dial::connect(host, port, self.dial_deadline) => stream,
         };
         match stream {
             Ok(stream) => Ok(permit.guard(Box::new(stream))),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use access_core::gate::Permit;
 use access_core::policy::Action;
 use access_core::reach::{Process, ProcessRequest, Program, Pty, ReachError};
+use futures::FutureExt;
 use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 
@@ -53,6 +54,9 @@ pub(crate) async fn spawn(
     let now = permit.granted_at();
     let program = format!("starting {} as {login}", name_of(&request.program));
     let failed = |source| ReachError::Io { what: program.clone(), source };
+    if let Some(reason) = permit.ended().now_or_never() {
+        return Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, reason)));
+    }
     let grace = settings.grace;
     // Looking an account up may ask the network, and forking a large process takes a while.
     let started = tokio::task::spawn_blocking(move || start(&settings, &login, now, &request))

@@ -284,13 +284,20 @@ fn take_on(privileges: &Privileges) -> io::Result<()> {
 /// Every signal to its default and none blocked: what this process ignores (SIGPIPE for one)
 /// would stay ignored across `exec`. Runs in the child.
 fn reset_signals() {
-    // SAFETY: all-zero is a valid `sigaction` (SIG_DFL, no flags, an empty mask) and `sigset_t`
-    // is initialised by `sigemptyset` before it is read. Signals whose action can't be set give
-    // an error that means nothing here.
+    // Room for the kernel's `sigaction` of any architecture.
+    let raw_default = [0_u64; 8];
+    // SAFETY: all-zero is a valid `sigaction` (SIG_DFL, no flags, an empty mask), in the form of
+    // the kernel too, whose signal sets have 8 bytes; `sigset_t` is initialised by `sigemptyset`
+    // before it is read. Signals whose action can't be set give an error that means nothing here.
     unsafe {
         let default: libc::sigaction = std::mem::zeroed();
         for signal in 1..=libc::SIGRTMAX() {
             libc::sigaction(signal, &raw const default, std::ptr::null_mut());
+        }
+        // Those that the C library keeps for itself are inherited as well, and out of its reach.
+        for signal in 32..libc::SIGRTMIN() {
+            let none = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const raw_default, none, 8);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
