@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use access_backend::{
-    Backend, Error, Key, KeyRange, NewItem, Sqlite, SqliteOptions, Value, read_all,
+    Backend, Batch, Error, Key, KeyRange, NewItem, Operation, Sqlite, SqliteOptions, Value,
+    read_all,
 };
 use tempfile::TempDir;
 
@@ -271,11 +272,19 @@ async fn a_full_disk_is_said_and_got_over() {
     let count = async |store: &Sqlite| read_all(store, &KeyRange::all(), 1000).await.unwrap().len();
     assert_eq!(count(&store).await, written);
     store.health().await.unwrap();
-    // In a group, what fits is not pulled down by what does not.
     let large = item(999, 900_000);
     assert_eq!(store.put(large.clone()).await.unwrap_err(), Error::DiskFull { path: path.clone() });
     disk.set("size=8m");
     store.put(large).await.unwrap();
+    assert_eq!(count(&store).await, written + 1);
+    // Of writes that come together, what fits is not pulled down by what does not.
+    let mut heavy = Batch::new();
+    for number in 0..7 {
+        heavy = heavy.then(Operation::Put(item(1000 + number, 1024 * 1024)));
+    }
+    let (heavy, small) = tokio::join!(store.batch(heavy), store.put(item(0, 10)));
+    assert_eq!(heavy.unwrap_err(), Error::DiskFull { path: path.clone() });
+    small.unwrap();
     assert_eq!(count(&store).await, written + 1);
     store.close().await.unwrap();
     assert_eq!(count(&open(&path).await.unwrap()).await, written + 1);
