@@ -9,8 +9,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 use tokio::io::AsyncWrite;
 use tokio::net::unix::pipe;
 
-/// How much a pipe holds where the system allows it. Measured: from here on throughput no longer
-/// grows, and an idle pipe costs nothing, because its pages are taken when they are filled.
+/// How much a pipe holds where the system allows it: enough that a process and this one need not
+/// take turns, and small enough to stay in a processor's cache. An idle pipe costs nothing,
+/// because its pages are taken when they are filled.
 const CAPACITY: i32 = 256 * 1024;
 
 /// A pipe with room, both ends closed on `exec`: the reading end and the writing end.
