@@ -116,6 +116,18 @@ impl Credentials {
         Ok(())
     }
 
+    /// The chain for the TLS key in PEM, leaf first.
+    pub fn tls_chain_pem(&self) -> String {
+        let pem = self.tls_chain.iter().map(|cert| crate::pem::encode("CERTIFICATE", cert));
+        pem.map(|pem| pem.to_string()).collect()
+    }
+
+    /// The roots of the host authority in PEM: what the cluster's servers are believed by.
+    pub fn host_roots_pem(&self) -> String {
+        let roots = self.host_authority().flat_map(|authority| &authority.tls);
+        roots.map(|root| crate::pem::encode("CERTIFICATE", root).to_string()).collect()
+    }
+
     /// The public halves of the host authority.
     pub fn host_authority(&self) -> impl Iterator<Item = &TrustedAuthority> {
         self.authorities.iter().filter(|authority| authority.kind == AuthorityKind::Host)

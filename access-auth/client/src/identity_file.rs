@@ -160,15 +160,7 @@ fn push_line(file: &mut String, line: &str) {
 }
 
 fn push_block(file: &mut String, label: &str, der: &[u8]) {
-    push_line(file, &format!("-----BEGIN {label}-----"));
-    let base64 = Zeroizing::new(BASE64.encode(der));
-    let mut rest = base64.as_str();
-    while !rest.is_empty() {
-        let (line, more) = rest.split_at(rest.len().min(64));
-        push_line(file, line);
-        rest = more;
-    }
-    push_line(file, &format!("-----END {label}-----"));
+    push_line(file, crate::pem::encode(label, der).trim_end());
 }
 
 /// The first block of a label, with its marks.

@@ -58,6 +58,11 @@ impl TlsKey {
         &self.pkcs8
     }
 
+    /// The private half in PEM.
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        crate::pem::encode("PRIVATE KEY", &self.pkcs8)
+    }
+
     /// The private half for `rustls`.
     pub fn to_rustls(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.pkcs8.to_vec()).into()

@@ -19,7 +19,9 @@ mod dial;
 mod error;
 mod identity_file;
 mod keys;
+mod pem;
 mod ping;
+mod recorder;
 #[allow(
     missing_docs,
     unreachable_pub,
@@ -41,4 +43,5 @@ pub use credentials::{Credentials, MAX_CLOCK_SKEW};
 pub use dial::{CONNECT_DEADLINE, TlsDialer, auth_name, dial_tcp};
 pub use error::ClientError;
 pub use keys::{KeySet, TlsKey};
+pub use recorder::recorder_trust;
 pub use ping::{FirstTrust, Ping, PingAuth, ping};

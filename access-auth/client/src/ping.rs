@@ -29,6 +29,9 @@ pub struct Ping {
     /// How one can log in.
     #[serde(default)]
     pub auth: PingAuth,
+    /// The cluster's pins. They count only when the proxy's certificate was publicly verified.
+    #[serde(default)]
+    pub ca_pins: Vec<String>,
 }
 
 /// How one can log in.

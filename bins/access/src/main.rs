@@ -1,3 +1,5 @@
-//! Entry point.
+//! The users' tool.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    access_cli::main(std::env::args_os())
+}

@@ -12,6 +12,7 @@ mod diag;
 mod exit;
 mod flags;
 mod logging;
+mod output;
 mod signals;
 
 pub use config::{Config, ConfigError};
@@ -20,4 +21,7 @@ pub use diag::{Diagnostics, Readiness};
 pub use exit::{Exit, ExitCode};
 pub use flags::DaemonFlags;
 pub use logging::{LogFormat, init_logging};
+pub use output::{
+    OutputFormat, Table, note, print, print_bytes, print_value, read_new_secret, read_secret, usage,
+};
 pub use signals::{Signals, Wish, notify_ready, notify_stopping, raise_open_files};

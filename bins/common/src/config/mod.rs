@@ -72,6 +72,9 @@ impl Config {
 
 /// The complaint without the position, which stands before it, and with the nearest valid name.
 fn explain(err: &serde_saphyr::Error) -> String {
+    if let serde_saphyr::Error::SerdeUnknownField { field, expected, .. } = err {
+        return access_core::document::unknown("field", field, expected);
+    }
     let text = err.to_string();
     let text = text.lines().next().unwrap_or_default();
     let text = text.split(" at line ").next().unwrap_or(text);
