@@ -1,6 +1,5 @@
 //! The future that moves bytes between the transport and the machine.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -26,7 +25,7 @@ const SPARE_BLOCKS: usize = 8;
 /// Slices in one vectored write.
 const MAX_SLICES: usize = 64;
 /// Rounds of reading and writing before other tasks get their turn.
-const MAX_ROUNDS: usize = 16;
+const MAX_ROUNDS: usize = 4;
 
 /// Runs a tunnel: does all of its I/O and keeps its time. Must be polled, usually by spawning it,
 /// within a Tokio runtime that has its timer enabled; resolves to the reason once the tunnel is
@@ -37,7 +36,7 @@ pub struct Driver<T> {
     shared: Arc<Shared>,
     block: BytesMut,
     block_size: usize,
-    spare: VecDeque<BytesMut>,
+    spare: Vec<BytesMut>,
     max_block: usize,
     out: Transmit,
     unflushed: bool,
@@ -71,7 +70,7 @@ impl<T> Driver<T> {
             shared,
             block: BytesMut::new(),
             block_size: QUIET_BUFFER,
-            spare: VecDeque::new(),
+            spare: Vec::new(),
             max_block,
             out: Transmit::new(),
             unflushed: false,
@@ -97,20 +96,19 @@ impl<T> Driver<T> {
         if self.block.capacity() >= least || self.block.try_reclaim(self.block_size) {
             return;
         }
-        let mut used = std::mem::take(&mut self.block);
-        for _ in 0..self.spare.len() {
-            let Some(mut block) = self.spare.pop_front() else { break };
-            if block.try_reclaim(self.block_size) {
-                std::mem::swap(&mut self.block, &mut block);
+        let used = std::mem::take(&mut self.block);
+        // The block used last is the likeliest to be in the cache.
+        for n in (0..self.spare.len()).rev() {
+            if self.spare.get_mut(n).is_some_and(|block| block.try_reclaim(self.block_size)) {
+                self.block = self.spare.swap_remove(n);
                 break;
             }
-            self.spare.push_back(block);
         }
         if self.block.capacity() == 0 {
             self.block = BytesMut::with_capacity(self.block_size);
         }
         if self.spare.len() < SPARE_BLOCKS && self.block_size > QUIET_BUFFER {
-            self.spare.push_back(std::mem::take(&mut used));
+            self.spare.push(used);
         }
     }
 
@@ -118,7 +116,7 @@ impl<T> Driver<T> {
         self.busy_at = None;
         self.block = BytesMut::new();
         self.block_size = QUIET_BUFFER;
-        self.spare = VecDeque::new();
+        self.spare = Vec::new();
         self.out.shrink();
         self.wakers = Vec::new();
         self.shared.drive(&mut self.wakers, |state| state.shrink());

@@ -10,8 +10,11 @@ use std::collections::VecDeque;
 
 use crate::frame::StreamId;
 
-/// Bytes that a stream may send in one turn.
-const QUANTUM: i64 = 16 * 1024;
+/// Bytes that a stream may send ahead of others when it starts.
+const FAST_QUANTUM: i64 = 16 * 1024;
+/// Bytes that a stream may send in one turn; a few frames, so that its reader and writer are woken
+/// once for them.
+const QUANTUM: i64 = 64 * 1024;
 
 /// What a stream remembers for the scheduler.
 #[derive(Debug, Default)]
@@ -34,7 +37,7 @@ impl Scheduler {
     /// Notes that the stream has something to send.
     pub(crate) fn add(&mut self, id: StreamId, turn: &mut Turn) {
         if !turn.queued {
-            *turn = Turn { queued: true, deficit: QUANTUM };
+            *turn = Turn { queued: true, deficit: FAST_QUANTUM };
             self.fast.push_back(id);
         }
     }

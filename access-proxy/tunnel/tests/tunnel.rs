@@ -181,3 +181,153 @@ async fn dropped_driver_is_a_lost_connection_to_the_peer() {
     assert_eq!(client.handle.closed().await, CloseReason::Dropped);
     assert_eq!(server.handle.closed().await, CloseReason::Lost);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_reader_holds_up_nobody_else() {
+    let (client, mut server) = pair();
+    let (mut stuck, mut stuck_there) = connect(&client.handle, &mut server.incoming).await;
+    let (mut ours, mut theirs) = connect(&client.handle, &mut server.incoming).await;
+    let writer = tokio::spawn(async move {
+        stuck.write_all(&vec![1; 3_000_000]).await.unwrap();
+        stuck.shutdown().await.unwrap();
+    });
+    let other = tokio::spawn(async move {
+        ours.write_all(&vec![2; 3_000_000]).await.unwrap();
+        ours.shutdown().await.unwrap();
+    });
+    let mut all = Vec::new();
+    theirs.read_to_end(&mut all).await.unwrap();
+    assert_eq!(all.len(), 3_000_000);
+    other.await.unwrap();
+    assert!(!writer.is_finished());
+    // No more than its window is held for the stalled one.
+    let stats = server.handle.stats();
+    assert!(stats.unread as u32 <= Config::new().initial_window, "{stats:?}");
+    all.clear();
+    stuck_there.read_to_end(&mut all).await.unwrap();
+    assert_eq!(all.len(), 3_000_000);
+    writer.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_round_trip_overtakes_bulk() {
+    // A slow transport: 64 KiB at a time, a millisecond apart.
+    let (a, a_far) = tokio::io::duplex(64 * 1024);
+    let (b, b_far) = tokio::io::duplex(64 * 1024);
+    let (mut from_a, mut to_a) = tokio::io::split(a_far);
+    let (mut from_b, mut to_b) = tokio::io::split(b_far);
+    tokio::spawn(async move {
+        let mut buf = vec![0; 64 * 1024];
+        while let Ok(n @ 1..) = from_a.read(&mut buf).await {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            if to_b.write_all(&buf[..n]).await.is_err() {
+                return;
+            }
+        }
+    });
+    tokio::spawn(async move { tokio::io::copy(&mut from_b, &mut to_a).await });
+    let (client, _incoming, driver) = Tunnel::client(a, Config::new());
+    tokio::spawn(driver);
+    let (_server, mut incoming, driver) = Tunnel::server(b, Config::new());
+    tokio::spawn(driver);
+    for _ in 0..8 {
+        let (mut bulk, mut sink) = connect(&client, &mut incoming).await;
+        tokio::spawn(async move { while bulk.write_all(&[0; 65536]).await.is_ok() {} });
+        tokio::spawn(async move { while matches!(sink.read_chunk().await, Ok(Some(_))) {} });
+    }
+    let (mut ours, mut theirs) = connect(&client, &mut incoming).await;
+    tokio::spawn(async move {
+        let mut buf = [0; 64];
+        while theirs.read_exact(&mut buf).await.is_ok() {
+            theirs.write_all(&buf).await.unwrap();
+        }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    for _ in 0..50 {
+        let start = tokio::time::Instant::now();
+        let mut buf = [7; 64];
+        ours.write_all(&buf).await.unwrap();
+        ours.read_exact(&mut buf).await.unwrap();
+        // A batch being written and what is in the pipes stand ahead; more than a megabyte is
+        // queued behind.
+        assert!(start.elapsed() <= std::time::Duration::from_millis(10), "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_peer_is_noticed() {
+    let (a, mut silent) = tokio::io::duplex(64 * 1024);
+    // The peer says hello and nothing else, but its end stays open.
+    let (b, mut other) = tokio::io::duplex(64 * 1024);
+    let (_h, _i, driver) = Tunnel::server(b, Config::new());
+    let driver = tokio::spawn(driver);
+    let mut hello = [0; 22];
+    other.read_exact(&mut hello).await.unwrap();
+    driver.abort();
+    silent.write_all(&hello).await.unwrap();
+    let (client, _incoming, driver) = Tunnel::client(a, Config::new());
+    let start = tokio::time::Instant::now();
+    let driver = tokio::spawn(driver);
+    client.established().await.unwrap();
+    assert_eq!(client.closed().await, CloseReason::DeadPeer);
+    assert_eq!(driver.await.unwrap(), CloseReason::DeadPeer);
+    let idle = Config::new().idle_timeout;
+    assert!(start.elapsed() >= idle && start.elapsed() < idle * 2, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_tunnel_stays_up() {
+    let (client, mut server) = pair();
+    let (mut ours, mut theirs) = connect(&client.handle, &mut server.incoming).await;
+    tokio::time::sleep(Config::new().idle_timeout * 20).await;
+    ours.write_all(b"still here").await.unwrap();
+    let mut buf = [0; 10];
+    theirs.read_exact(&mut buf).await.unwrap();
+    assert!(client.handle.stats().rtt.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_up_an_open_frees_it_on_both_sides() {
+    let (client, mut server) = pair();
+    let open = client.handle.open(header());
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(1), open).await.is_err());
+    assert_eq!(client.handle.stats().streams, 0);
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    // The peer finds nothing to accept.
+    let next = server.incoming.next();
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(1), next).await.is_err());
+    assert_eq!(server.handle.stats().streams, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn thousands_of_idle_streams_fit_and_leave_nothing() {
+    let (client, mut server) = pair();
+    let mut streams = Vec::new();
+    for _ in 0..4000 {
+        streams.push(connect(&client.handle, &mut server.incoming).await);
+    }
+    let stats = server.handle.stats();
+    assert_eq!(stats.streams, 4000);
+    assert!(stats.windows <= Config::new().max_receive_memory);
+    let (ours, theirs) = streams.last_mut().unwrap();
+    let (bytes, mut buf) = (vec![3; 500_000], vec![0; 500_000]);
+    let (sent, got) = tokio::join!(ours.write_all(&bytes), theirs.read_exact(&mut buf));
+    (sent.unwrap(), got.unwrap());
+    drop(streams);
+    // The resets cross the tunnel before the answer to this does.
+    let (_ours, _theirs) = connect(&client.handle, &mut server.incoming).await;
+    assert_eq!((client.handle.stats().streams, server.handle.stats().streams), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_limits_are_errors_not_waits() {
+    let mut few = Config::new();
+    few.max_incoming = 2;
+    let (client, mut server) = pair_with(Config::new(), few);
+    let first = connect(&client.handle, &mut server.incoming).await;
+    let _second = connect(&client.handle, &mut server.incoming).await;
+    assert_eq!(client.handle.open(header()).await.unwrap_err(), Error::TooManyStreams);
+    drop(first);
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    connect(&client.handle, &mut server.incoming).await;
+}

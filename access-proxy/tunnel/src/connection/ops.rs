@@ -7,13 +7,14 @@ use bytes::Bytes;
 use super::stream::{Phase, RecvState, SendState, StreamState};
 use super::{Connection, Event, MAX_CONTROL_QUEUE, Read};
 use crate::code::{RefuseCode, ResetCode};
-use crate::config::MIN_WINDOW;
 use crate::error::Error;
 use crate::frame::{Frame, OpenBody, StreamId, clip};
 use crate::header::{MAX_TARGET, OpenHeader};
 
 /// Most bytes that one read returns.
 const MAX_READ: usize = 64 * 1024;
+/// Bytes that a stream may queue whatever the others have queued.
+const MIN_ROOM: usize = 32 * 1024;
 
 impl Connection {
     /// Opens a stream; [`poll_open`](Self::poll_open) tells the answer.
@@ -171,7 +172,7 @@ impl Connection {
             _ => return Err(Error::WrongState),
         }
         let own = self.config.send_buffer.saturating_sub(s.outgoing.len());
-        let guaranteed = (MIN_WINDOW as usize).saturating_sub(s.outgoing.len());
+        let guaranteed = MIN_ROOM.saturating_sub(s.outgoing.len());
         let shared = self.config.max_send_memory.saturating_sub(unsent);
         let room = own.min(shared.max(guaranteed));
         if room == 0 && !s.write_blocked {
