@@ -1,0 +1,63 @@
+//! Searching the audit log.
+
+use access_backend::{EventCursor, EventOrder, EventQuery};
+use access_client::proto;
+use access_core::Timestamp;
+
+use crate::error::{Error, Result};
+use crate::service::AuthService;
+use crate::store::millis;
+
+/// The most bytes of events that one answer holds.
+const PAGE_BYTES: usize = 2 * 1024 * 1024;
+/// How many events an answer holds when nobody says.
+const PAGE: usize = 200;
+
+impl AuthService {
+    /// A page of events.
+    pub(crate) async fn search_events(
+        &self,
+        request: proto::SearchRequest,
+    ) -> Result<proto::SearchResponse> {
+        let moment = |millis_since: i64| {
+            (millis_since > 0).then(|| millis(Timestamp::from_millis(millis_since)))
+        };
+        let after: Option<EventCursor> = match request.page_token.as_str() {
+            "" => None,
+            token => Some(token.parse().map_err(|_| {
+                Error::Invalid("the page token was not made by a search".into())
+            })?),
+        };
+        let query = EventQuery {
+            from: moment(request.from),
+            to: moment(request.to),
+            names: request.types,
+            user: (!request.user.is_empty()).then_some(request.user),
+            order: if request.newest_first {
+                EventOrder::NewestFirst
+            } else {
+                EventOrder::OldestFirst
+            },
+            limit: usize::try_from(request.page_size)
+                .ok()
+                .filter(|size| *size > 0)
+                .unwrap_or(PAGE),
+            after,
+        };
+        let page = self.inner.storage.events.search(&query).await?;
+        let mut next = page.next.map(String::from).unwrap_or_default();
+        let mut events = Vec::with_capacity(page.events.len());
+        let mut bytes = 0;
+        let mut last = None;
+        for event in page.events {
+            bytes += event.json.len();
+            if bytes > PAGE_BYTES && !events.is_empty() {
+                next = last.map(String::from).unwrap_or_default();
+                break;
+            }
+            last = Some(event.cursor());
+            events.push(event.json.to_vec());
+        }
+        Ok(proto::SearchResponse { events, next_page_token: next })
+    }
+}

@@ -1,0 +1,173 @@
+//! The cluster's first start, and finding it again.
+//!
+//! Everything that makes a cluster is written in one batch on the condition that there is none
+//! yet: of several replicas that start at once, one makes it and the others find it.
+
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use access_backend::{Backend, Batch, Condition, Operation};
+use access_ca::{Authority, AuthorityDocument, KeyStore, NewAuthority, SealingKey, SoftwareKeyStore};
+use access_client::types::{ClusterConfigDocument, ClusterConfigSpec};
+use access_core::identity::AuthorityKind;
+use access_core::ids::uuid_text;
+use access_core::policy::ClusterSettings;
+use access_core::{ClusterName, Timestamp};
+
+use crate::error::{Error, Result};
+use crate::live::Authorities;
+use crate::options::Options;
+use crate::{secrets, store};
+
+/// The environment variable that names the sealing key's file.
+pub const SEAL_KEY_ENV: &str = "ACCESS_SEAL_KEY_FILE";
+
+/// A cluster that was made or found.
+pub(crate) struct Found {
+    pub(crate) config: ClusterConfigSpec,
+    pub(crate) authorities: Authorities,
+    pub(crate) keys: Arc<dyn KeyStore>,
+    /// Whether this start made it.
+    pub(crate) made: bool,
+}
+
+/// Finds the store's cluster, or makes it.
+pub(crate) async fn find_or_make(backend: &dyn Backend, options: &Options) -> Result<Found> {
+    prepare_dir(&options.data_dir)?;
+    if let Some(found) = find(backend, options, false).await? {
+        return Ok(found);
+    }
+    let cluster = options.cluster_name.clone().ok_or_else(|| {
+        Error::Setup(
+            "the store has no cluster yet: set cluster_name, such as example.com, for the first \
+             start"
+                .into(),
+        )
+    })?;
+    let keys = SoftwareKeyStore::new(sealing_key(options, true)?);
+    let batch = make(&cluster, options, &keys)?;
+    match backend.batch(batch).await {
+        Ok(_) => {}
+        // Another replica was faster.
+        Err(access_backend::Error::ConditionFailed { .. }) => {
+            return find(backend, options, false).await?.ok_or_else(vanished);
+        }
+        Err(err) => return Err(err.into()),
+    }
+    find(backend, options, true).await?.ok_or_else(vanished)
+}
+
+fn vanished() -> Error {
+    Error::Setup("the cluster was removed from the store while it was being made".into())
+}
+
+async fn find(backend: &dyn Backend, options: &Options, made: bool) -> Result<Option<Found>> {
+    let key = store::key(["cluster", ClusterConfigSpec::NAME])?;
+    let Some(stored) = store::document::<ClusterConfigSpec>(backend, &key).await? else {
+        return Ok(None);
+    };
+    let config = stored.document.spec;
+    if let Some(wanted) = &options.cluster_name
+        && *wanted != config.cluster_name
+    {
+        return Err(Error::Setup(format!(
+            "the store holds the cluster {}, not {wanted}: a cluster's name stands in all of its \
+             certificates and cannot change. Set cluster_name to {}, or use another store and data \
+             directory for a new cluster",
+            config.cluster_name, config.cluster_name
+        )));
+    }
+    let keys: Arc<dyn KeyStore> = Arc::new(SoftwareKeyStore::new(sealing_key(options, false)?));
+    let open = async |kind: AuthorityKind| {
+        let key = store::key(["authorities", kind.as_str(), config.cluster_name.as_str()])?;
+        let row = store::row::<AuthorityDocument>(backend, &key)
+            .await?
+            .ok_or_else(|| Error::stored(key.as_str(), "it is not there"))?;
+        Ok::<_, Error>(Arc::new(Authority::open(&*keys, row.value)?))
+    };
+    let authorities =
+        Authorities { user: open(AuthorityKind::User).await?, host: open(AuthorityKind::Host).await? };
+    Ok(Some(Found { config, authorities, keys, made }))
+}
+
+fn make(cluster: &ClusterName, options: &Options, keys: &dyn KeyStore) -> Result<Batch> {
+    let now = options.clock.now();
+    let key = store::key(["cluster", ClusterConfigSpec::NAME])?;
+    let config = ClusterConfigSpec {
+        cluster_name: cluster.clone(),
+        cluster_id: uuid_text(secrets::random()?),
+        created_at: now,
+        settings: ClusterSettings::default(),
+        proxies: options.proxies.clone(),
+    };
+    let document = ClusterConfigDocument::new(ClusterConfigSpec::NAME, config);
+    let mut batch = Batch::new()
+        .when(Condition::absent(key.clone()))
+        .then(Operation::Put(store::new_document(key, &document)?));
+    for kind in AuthorityKind::ALL {
+        batch = batch.then(make_authority(cluster, kind, keys, now)?);
+    }
+    for role in access_core::role::presets() {
+        let key = store::key(["roles", &role.metadata.name])?;
+        batch = batch.then(Operation::Put(store::new_document(key, &role)?));
+    }
+    Ok(batch)
+}
+
+fn make_authority(
+    cluster: &ClusterName,
+    kind: AuthorityKind,
+    keys: &dyn KeyStore,
+    now: Timestamp,
+) -> Result<Operation> {
+    let authority = Authority::create(keys, &NewAuthority::new(cluster.clone(), kind), now)?;
+    let key = store::key(["authorities", kind.as_str(), cluster.as_str()])?;
+    Ok(Operation::Put(store::new_row(key, authority.document())?))
+}
+
+/// The data directory, ours alone.
+fn prepare_dir(dir: &Path) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|err| Error::file(dir, format!("cannot be made: {err}")))?;
+    let metadata = std::fs::metadata(dir).map_err(|err| Error::file(dir, err))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o007 != 0 {
+        return Err(Error::file(
+            dir,
+            format!("mode {mode:04o} is open to every user of this machine: run chmod 700 on it"),
+        ));
+    }
+    Ok(())
+}
+
+fn sealing_key(options: &Options, may_make: bool) -> Result<SealingKey> {
+    let given = options
+        .seal_key_file
+        .clone()
+        .or_else(|| std::env::var_os(SEAL_KEY_ENV).map(PathBuf::from));
+    let path = given.clone().unwrap_or_else(|| options.data_dir.join("seal.key"));
+    let absent = matches!(std::fs::metadata(&path), Err(err) if err.kind() == std::io::ErrorKind::NotFound);
+    if absent && given.is_none() {
+        if !may_make {
+            return Err(Error::file(
+                path,
+                format!(
+                    "the key that seals the cluster's authorities is missing: put the one of the \
+                     first start there, or name its file by seal_key_file or {SEAL_KEY_ENV}"
+                ),
+            ));
+        }
+        let key = SealingKey::generate()?;
+        match key.create_file(&path) {
+            Ok(()) => return Ok(key),
+            // Somebody else made it at the same moment: theirs counts.
+            Err(_) if path.exists() => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+    Ok(SealingKey::read_file(&path)?)
+}

@@ -1,0 +1,67 @@
+//! The cluster's own processes: tokens to join with, names that belong to hosts, certificates
+//! that renew themselves.
+
+mod claims;
+mod join;
+mod names;
+mod renew;
+mod tokens;
+
+pub(crate) use claims::check_public_name;
+
+use std::collections::BTreeSet;
+
+use access_backend::Key;
+use access_ca::SanName;
+use access_client::types::NameBinding;
+use access_core::identity::Service;
+use access_core::resource::Labels;
+use access_core::{HostId, ResourceRef, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::store;
+
+/// What Auth knows of a host that joined. No API carries it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HostRecord {
+    /// Its id.
+    pub(crate) id: HostId,
+    /// What it is there for: what its token allowed and it asked for.
+    pub(crate) services: BTreeSet<Service>,
+    /// Resources that it may claim, by its token; any that nobody owns when empty.
+    #[serde(default)]
+    pub(crate) bound: Vec<NameBinding>,
+    /// Labels that its resources get, by its token.
+    #[serde(default)]
+    pub(crate) labels: Labels,
+    /// How often its certificates were issued.
+    pub(crate) generation: u64,
+    /// The digest of the keys that were certified last.
+    pub(crate) keys: String,
+    /// When it joined.
+    pub(crate) joined_at: Timestamp,
+}
+
+/// Whose a resource's name is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Owner {
+    pub(crate) host: HostId,
+}
+
+/// What a host wants its certificates to say, read and found possible.
+pub(crate) struct Claims {
+    pub(crate) services: BTreeSet<Service>,
+    pub(crate) resources: Vec<ResourceRef>,
+    pub(crate) public_names: Vec<SanName>,
+}
+
+pub(crate) fn host_key(id: &HostId) -> Result<Key> {
+    store::key(["hosts", id.as_str()])
+}
+
+pub(crate) fn owner_key(resource: &ResourceRef) -> Result<Key> {
+    store::key(["owners", resource.kind.as_str(), resource.name.as_str()])
+}

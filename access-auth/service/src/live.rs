@@ -1,0 +1,297 @@
+//! The policy, the authorities and the trust of this moment, fed by the store's own watch.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use access_backend::{Backend, Item, Key, Prefix, Revision, WatchEvent};
+use access_ca::{Authority, AuthorityDocument, KeyStore};
+use access_client::types::{ClusterConfigSpec, Document, LockDocument, RoleDocument, UserDocument};
+use access_core::gate::RolePolicy;
+use access_core::identity::{AuthorityKind, SharedTrust, TrustStore};
+use access_core::policy::{PolicyBuilder, PolicySnapshot};
+use access_core::{Clock, ClusterName, RoleName, Timestamp, UserName};
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+
+/// What decisions are made over.
+const FOLDERS: [&str; 5] = ["cluster", "users", "roles", "locks", "authorities"];
+/// How long a write waits until it is seen here.
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
+/// How long the store's watch may be broken before nothing is decided any more.
+const MAX_STALENESS: Duration = Duration::from_secs(300);
+/// How long to wait before a broken watch is started again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The authorities, open.
+#[derive(Debug)]
+pub(crate) struct Authorities {
+    pub(crate) user: Arc<Authority>,
+    pub(crate) host: Arc<Authority>,
+}
+
+impl Authorities {
+    /// What others trust.
+    pub(crate) fn trusted(&self) -> [&access_core::identity::TrustedAuthority; 2] {
+        [self.user.trusted(), self.host.trusted()]
+    }
+
+    fn trust_store(&self, cluster: &ClusterName) -> Result<TrustStore> {
+        TrustStore::new(cluster.clone(), self.trusted().map(Clone::clone))
+            .map_err(|err| Error::stored("authorities", err))
+    }
+}
+
+/// What decisions are made over.
+pub(crate) struct Live {
+    cluster: ClusterName,
+    keys: Arc<dyn KeyStore>,
+    clock: Arc<dyn Clock>,
+    policy: Arc<RolePolicy>,
+    trust: Arc<SharedTrust>,
+    authorities: ArcSwap<Authorities>,
+    config: ArcSwap<ClusterConfigSpec>,
+    revisions: Mutex<HashMap<Key, Revision>>,
+    broken_since: Mutex<Option<Timestamp>>,
+    seen: watch::Sender<u64>,
+}
+
+impl Live {
+    /// Starts with the authorities that were opened; the rest comes with [`Live::follow`].
+    pub(crate) fn new(
+        config: ClusterConfigSpec,
+        authorities: Authorities,
+        keys: Arc<dyn KeyStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let cluster = config.cluster_name.clone();
+        let trust = authorities.trust_store(&cluster)?;
+        Ok(Self {
+            cluster,
+            keys,
+            clock,
+            policy: Arc::new(RolePolicy::new(PolicySnapshot::builder().build())),
+            trust: Arc::new(SharedTrust::new(trust)),
+            authorities: ArcSwap::from_pointee(authorities),
+            config: ArcSwap::from_pointee(config),
+            revisions: Mutex::default(),
+            broken_since: Mutex::default(),
+            seen: watch::Sender::new(0),
+        })
+    }
+
+    /// Whether changes of a key come here.
+    pub(crate) fn follows(key: &Key) -> bool {
+        key.segments().next().is_some_and(|folder| FOLDERS.contains(&folder))
+    }
+
+    pub(crate) fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
+    pub(crate) fn policy(&self) -> &Arc<RolePolicy> {
+        &self.policy
+    }
+
+    pub(crate) fn trust(&self) -> &Arc<SharedTrust> {
+        &self.trust
+    }
+
+    pub(crate) fn authorities(&self) -> Arc<Authorities> {
+        self.authorities.load_full()
+    }
+
+    pub(crate) fn config(&self) -> Arc<ClusterConfigSpec> {
+        self.config.load_full()
+    }
+
+    /// Fails when what is here is too old to decide over.
+    pub(crate) fn check_fresh(&self) -> Result<()> {
+        let broken = *self.broken_since.lock().unwrap_or_else(PoisonError::into_inner);
+        match broken {
+            Some(since) if self.clock.now().since(since) > MAX_STALENESS => {
+                Err(Error::Storage(access_backend::Error::Unavailable {
+                    detail: "the policy has not been heard of for too long".into(),
+                }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until a write of ours is in force here: of this revision, or deleted. A write that is
+    /// not seen in time is logged, and comes into force when it is.
+    pub(crate) async fn seen(&self, key: &Key, revision: Option<Revision>) {
+        let mut seen = self.seen.subscribe();
+        let there = || {
+            let revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+            revisions.get(key).copied() == revision
+        };
+        let waited = tokio::time::timeout(SEEN_WITHIN, seen.wait_for(|_| there())).await;
+        if waited.is_err() {
+            tracing::warn!(%key, "a change is not in force yet: the store's watch lags");
+        }
+    }
+
+    /// Follows the store until it closes. The first time that everything is here, `ready` is told.
+    pub(crate) async fn follow(
+        self: Arc<Self>,
+        backend: Arc<dyn Backend>,
+        ready: tokio::sync::oneshot::Sender<()>,
+    ) {
+        let mut ready = Some(ready);
+        loop {
+            match self.follow_once(&*backend, &mut ready).await {
+                Err(access_backend::Error::Closed) => return,
+                Err(error) => tracing::warn!(%error, "the store's watch broke"),
+                Ok(()) => tracing::info!("the store's watch starts afresh"),
+            }
+            let now = self.clock.now();
+            self.broken_since
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(now);
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    async fn follow_once(
+        &self,
+        backend: &dyn Backend,
+        ready: &mut Option<tokio::sync::oneshot::Sender<()>>,
+    ) -> Result<(), access_backend::Error> {
+        let prefixes = FOLDERS
+            .into_iter()
+            .map(|name| Prefix::from_segments([name]))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut watch = backend.watch(&prefixes, None).await?;
+        let mut first = Some((self.policy.snapshot().to_builder().clear(), HashMap::new()));
+        while let Some(event) = watch.next().await {
+            match (event?, &mut first) {
+                (WatchEvent::Put(item), Some((builder, revisions))) => {
+                    revisions.insert(item.key.clone(), item.revision);
+                    *builder = self.put(builder.clone(), &item);
+                }
+                (WatchEvent::Put(item) | WatchEvent::Changed { item, .. }, _) => {
+                    let builder = self.put(self.policy.snapshot().to_builder(), &item);
+                    self.policy.replace(builder.build());
+                    self.note(&item.key, Some(item.revision));
+                }
+                (WatchEvent::Deleted { key, .. }, _) => {
+                    let builder = delete(self.policy.snapshot().to_builder(), &key);
+                    self.policy.replace(builder.build());
+                    self.note(&key, None);
+                }
+                (WatchEvent::Ready(_), _) => {
+                    if let Some((builder, revisions)) = first.take() {
+                        self.policy.replace(builder.build());
+                        *self.revisions.lock().unwrap_or_else(PoisonError::into_inner) = revisions;
+                        *self.broken_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                        self.seen.send_modify(|tick| *tick = tick.wrapping_add(1));
+                    }
+                    if let Some(ready) = ready.take() {
+                        // Whoever waited may have gone away.
+                        let _ = ready.send(());
+                    }
+                }
+                (WatchEvent::Reset, _) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self, key: &Key, revision: Option<Revision>) {
+        let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
+        match revision {
+            Some(revision) => revisions.insert(key.clone(), revision),
+            None => revisions.remove(key),
+        };
+        drop(revisions);
+        self.seen.send_modify(|tick| *tick = tick.wrapping_add(1));
+    }
+
+    fn put(&self, builder: PolicyBuilder, item: &Item) -> PolicyBuilder {
+        let name = item.key.name();
+        match item.key.segments().next() {
+            Some("users") => match (UserName::new(name), UserDocument::from_json(&item.value)) {
+                (Ok(name), Ok(user)) => builder.user(name, user.spec.state()),
+                (Ok(name), Err(error)) => {
+                    tracing::error!(%name, %error, "a stored user cannot be read: they are denied");
+                    builder.remove_user(&name)
+                }
+                (Err(_), _) => builder,
+            },
+            Some("roles") => match (RoleName::new(name), RoleDocument::from_json(&item.value)) {
+                (_, Ok(role)) => builder.role(&role),
+                (Ok(name), Err(error)) => builder.unreadable_role(&name, error.to_string()),
+                (Err(_), Err(_)) => builder,
+            },
+            Some("locks") => match LockDocument::from_json(&item.value) {
+                Ok(lock) => builder.lock(name, lock.spec),
+                Err(error) => {
+                    tracing::error!(name, %error, "a stored lock cannot be read");
+                    builder
+                }
+            },
+            Some("cluster") => {
+                match Document::<ClusterConfigSpec>::from_json(&item.value) {
+                    Ok(config) if config.spec.cluster_name == self.cluster => {
+                        let settings = config.spec.settings.clone();
+                        self.config.store(Arc::new(config.spec));
+                        builder.settings(settings)
+                    }
+                    _ => {
+                        tracing::error!("the cluster's stored settings cannot be used");
+                        builder
+                    }
+                }
+            }
+            Some("authorities") => {
+                if let Err(error) = self.put_authority(item) {
+                    tracing::error!(key = %item.key, %error, "a stored authority cannot be used");
+                }
+                builder
+            }
+            _ => builder,
+        }
+    }
+
+    fn put_authority(&self, item: &Item) -> Result<()> {
+        let document: AuthorityDocument = serde_json::from_slice(&item.value)
+            .map_err(|err| Error::stored(item.key.as_str(), err))?;
+        let now = self.authorities();
+        let of_kind = match document.kind {
+            AuthorityKind::User => &now.user,
+            AuthorityKind::Host => &now.host,
+        };
+        if *of_kind.document() == document || document.cluster != self.cluster {
+            return Ok(());
+        }
+        let kind = document.kind;
+        let opened = Arc::new(Authority::open(&*self.keys, document)?);
+        let next = match kind {
+            AuthorityKind::User => Authorities { user: opened, host: Arc::clone(&now.host) },
+            AuthorityKind::Host => Authorities { user: Arc::clone(&now.user), host: opened },
+        };
+        self.trust.replace(next.trust_store(&self.cluster)?);
+        self.authorities.store(Arc::new(next));
+        Ok(())
+    }
+}
+
+fn delete(builder: PolicyBuilder, key: &Key) -> PolicyBuilder {
+    let name = key.name();
+    match key.segments().next() {
+        Some("users") => match UserName::new(name) {
+            Ok(name) => builder.remove_user(&name),
+            Err(_) => builder,
+        },
+        Some("roles") => match RoleName::new(name) {
+            Ok(name) => builder.remove_role(&name),
+            Err(_) => builder,
+        },
+        Some("locks") => builder.remove_lock(name),
+        _ => builder,
+    }
+}

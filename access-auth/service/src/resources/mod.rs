@@ -1,0 +1,13 @@
+//! Documents of every kind: one table of kinds, and reading, writing and watching over it.
+
+mod events;
+mod kinds;
+mod page;
+mod prepare;
+mod read;
+mod watch;
+mod write;
+
+pub(crate) use kinds::KindEntry;
+pub(crate) use watch::Events;
+pub(crate) use write::Mode;

@@ -1,0 +1,202 @@
+//! Getting and listing.
+
+use std::borrow::Borrow;
+
+use access_backend::{Cursor, KeyRange, MAX_PAGE_ITEMS};
+use access_client::proto;
+use access_client::types::NodeDocument;
+use access_core::policy::{Action, ApiKind, Target, Verb, visible};
+use access_core::{HostId, Resource, ResourceName, ResourceRef};
+
+use super::kinds::{KindEntry, Public};
+use super::page::PageBuilder;
+use crate::admit::context;
+use crate::caller::{Call, Caller};
+use crate::error::{Error, Result};
+use crate::service::AuthService;
+
+impl AuthService {
+    /// One document.
+    pub(crate) async fn get(
+        &self,
+        call: &Call,
+        request: proto::GetRequest,
+    ) -> Result<proto::Document> {
+        let entry = KindEntry::find(&request.kind)?;
+        let name = request.name;
+        if entry.kind == ApiKind::Node {
+            return self.get_node(call, entry, &name).await;
+        }
+        let owner = self.owner_of_document(entry.kind, &name).await?;
+        self.authorize(call, Verb::Read, entry.kind, Some(&name), owner).await?;
+        Ok(self.find(entry, &name).await?.ok_or_else(|| absent(entry.kind, &name))?.document)
+    }
+
+    /// A node, for whoever may read nodes or see this one.
+    async fn get_node(
+        &self,
+        call: &Call,
+        entry: KindEntry,
+        name: &str,
+    ) -> Result<proto::Document> {
+        let found = self.find(entry, name).await?;
+        let target = Target::Api { kind: ApiKind::Node, name: Some(name.into()), owner: None };
+        if self.would_allow(call, &Action::Api(Verb::Read), &target) {
+            return Ok(found.ok_or_else(|| absent(ApiKind::Node, name))?.document);
+        }
+        if let Some(public) = found {
+            let node = NodeDocument::from_json(&public.document.json)
+                .map_err(|err| Error::stored(name, err))?;
+            let resource = node.spec.resource(&node.metadata)?;
+            if self.would_allow(call, &Action::See, &Target::Resource(resource)) {
+                return Ok(public.document);
+            }
+        }
+        // Denied and absent look alike.
+        let owner = self.owner_of_document(ApiKind::Node, name).await?;
+        self.authorize(call, Verb::Read, ApiKind::Node, Some(name), owner).await?;
+        Ok(self.find(entry, name).await?.ok_or_else(|| absent(ApiKind::Node, name))?.document)
+    }
+
+    /// A page of documents.
+    pub(crate) async fn list(
+        &self,
+        call: &Call,
+        request: proto::ListRequest,
+    ) -> Result<proto::ListResponse> {
+        let entry = KindEntry::find(&request.kind)?;
+        let target = Target::api(entry.kind);
+        let all = self.would_allow(call, &Action::Api(Verb::List), &target);
+        if !all && entry.kind != ApiKind::Node {
+            self.authorize(call, Verb::List, entry.kind, None, None).await?;
+        }
+        let range = KeyRange::from(entry.prefix()?);
+        let mut after = match request.page_token.as_str() {
+            "" => None,
+            name => Some(Cursor::after(entry.key(name, self.cluster().as_str())?)),
+        };
+        let mut page = PageBuilder::new(request.page_size);
+        loop {
+            let rows = self
+                .inner
+                .storage
+                .backend
+                .range(&range, MAX_PAGE_ITEMS, after.as_ref())
+                .await?;
+            let now = self.now();
+            let mut documents = Vec::with_capacity(rows.items.len());
+            for item in &rows.items {
+                if let Some(public) = entry.public(item, now)?
+                    && has_labels(&public, &request.labels)
+                {
+                    documents.push(public);
+                }
+            }
+            if !all {
+                documents = self.visible_nodes(call, documents)?;
+            }
+            for public in documents {
+                if !page.offer(public.document) {
+                    return Ok(page.finish(true));
+                }
+            }
+            match rows.next {
+                Some(next) => after = Some(next),
+                None => return Ok(page.finish(false)),
+            }
+        }
+    }
+
+    /// Those nodes that the caller may see.
+    fn visible_nodes(&self, call: &Call, documents: Vec<Public>) -> Result<Vec<Public>> {
+        let Caller::Verified(who) = &call.caller else { return Ok(Vec::new()) };
+        let nodes = documents
+            .into_iter()
+            .map(|public| {
+                let node = NodeDocument::from_json(&public.document.json)
+                    .map_err(|err| Error::stored(public.metadata.name.as_str(), err))?;
+                Ok(Listed { resource: node.spec.resource(&node.metadata)?, public })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let snapshot = self.inner.live.policy().snapshot();
+        let now = self.now();
+        let seen = visible(&snapshot, who, &context(call), now, nodes);
+        Ok(seen.map(|listed: Listed| listed.public).collect())
+    }
+
+    /// A document that is there and has not expired.
+    pub(crate) async fn find(&self, entry: KindEntry, name: &str) -> Result<Option<Public>> {
+        let key = entry.key(name, self.cluster().as_str())?;
+        match self.inner.storage.backend.get(&key).await? {
+            Some(item) => entry.public(&item, self.now()),
+            None => Ok(None),
+        }
+    }
+
+    /// The host that a document belongs to, as far as documents of the kind belong to hosts.
+    pub(crate) async fn owner_of_document(
+        &self,
+        kind: ApiKind,
+        name: &str,
+    ) -> Result<Option<HostId>> {
+        match kind {
+            ApiKind::Node => match ResourceName::new(name) {
+                Ok(name) => self.owner_of(&ResourceRef::node(name)).await,
+                Err(_) => Ok(None),
+            },
+            ApiKind::Server => Ok(HostId::new(name).ok()),
+            _ => Ok(None),
+        }
+    }
+
+    /// The names of every document of a kind, for error messages and checks.
+    pub(crate) async fn names_of(&self, kind: ApiKind) -> Result<Vec<String>> {
+        let entry = KindEntry::of(kind)?;
+        let range = KeyRange::from(entry.prefix()?);
+        let rows =
+            access_backend::read_all(&*self.inner.storage.backend, &range, 10_000).await?;
+        Ok(rows.iter().map(|item| entry.name_in(&item.key)).collect())
+    }
+
+    /// Where users and agents reach the cluster's proxies: as the proxies tell, or as the cluster
+    /// was set up.
+    pub(crate) async fn proxy_addresses(&self) -> Result<Vec<String>> {
+        use access_client::types::ServerSpec;
+        let entry = KindEntry::of(ApiKind::Server)?;
+        let range = KeyRange::from(entry.prefix()?);
+        let rows =
+            access_backend::read_all(&*self.inner.storage.backend, &range, 10_000).await?;
+        let mut addresses = Vec::new();
+        for item in &rows {
+            let server = crate::store::read::<ServerSpec>(item)?;
+            for address in server.document.spec.public_addrs {
+                if !addresses.contains(&address) && addresses.len() < 32 {
+                    addresses.push(address);
+                }
+            }
+        }
+        if addresses.is_empty() {
+            addresses = self.inner.live.config().proxies.clone();
+        }
+        Ok(addresses)
+    }
+}
+
+struct Listed {
+    resource: Resource,
+    public: Public,
+}
+
+impl Borrow<Resource> for Listed {
+    fn borrow(&self) -> &Resource {
+        &self.resource
+    }
+}
+
+pub(super) fn absent(kind: ApiKind, name: &str) -> Error {
+    Error::NotFound(format!("there is no {kind} {name:.128}"))
+}
+
+fn has_labels(public: &Public, wanted: &std::collections::HashMap<String, String>) -> bool {
+    wanted.iter().all(|(key, value)| public.metadata.labels.get(key) == Some(value))
+}

@@ -1,0 +1,199 @@
+//! Watching: the store's own watch, without what the caller may not see.
+
+use std::time::Duration;
+
+use access_backend::{Key, Position, Watch, WatchEvent};
+use access_client::proto;
+use access_client::proto::watch_event::Event;
+use access_core::gate::PolicySource;
+use access_core::policy::{Action, Target, Verb};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::kinds::KindEntry;
+use crate::caller::Call;
+use crate::error::{Error, Result};
+use crate::service::AuthService;
+
+/// How often a watch says that it is alive, and that its caller still may.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Events that wait for a slow client. Beyond them the store's own watch falls behind, and resets.
+const QUEUE: usize = 256;
+
+/// What a client gets.
+pub(crate) type Events = ReceiverStream<Result<proto::WatchEvent, Status>>;
+
+impl AuthService {
+    /// Starts a watch over kinds that the caller may list.
+    pub(crate) async fn watch(&self, call: Call, request: proto::WatchRequest) -> Result<Events> {
+        if request.kinds.is_empty() {
+            return Err(Error::Invalid("name the kinds to watch".into()));
+        }
+        let mut kinds = Vec::new();
+        for name in &request.kinds {
+            let entry = KindEntry::find(name)?;
+            if !kinds.contains(&entry) {
+                self.authorize(&call, Verb::List, entry.kind, None, None).await?;
+                kinds.push(entry);
+            }
+        }
+        let position = match request.position.as_slice() {
+            [] => None,
+            bytes => Some(read_position(bytes)?),
+        };
+        let watch = self.start(&kinds, position).await?;
+        let (events, stream) = mpsc::channel(QUEUE);
+        let watcher = Watcher { service: self.clone(), call, kinds, events };
+        let closing = self.inner.closing.clone();
+        self.inner.tasks.spawn(closing.run_until_cancelled_owned(watcher.run(watch, position)));
+        Ok(ReceiverStream::new(stream))
+    }
+
+    async fn start(&self, kinds: &[KindEntry], from: Option<Position>) -> Result<Watch> {
+        let prefixes = kinds.iter().map(|kind| kind.prefix()).collect::<Result<Vec<_>>>()?;
+        Ok(self.inner.storage.backend.watch(&prefixes, from).await?)
+    }
+}
+
+fn read_position(bytes: &[u8]) -> Result<Position> {
+    std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| Error::Invalid("the position was not made by a watch".into()))
+}
+
+/// The client has gone away.
+struct Gone;
+
+struct Watcher {
+    service: AuthService,
+    call: Call,
+    kinds: Vec<KindEntry>,
+    events: mpsc::Sender<Result<proto::WatchEvent, Status>>,
+}
+
+impl Watcher {
+    async fn run(self, mut watch: Watch, mut position: Option<Position>) {
+        loop {
+            match self.follow(watch, &mut position).await {
+                Ok(()) => {}
+                Err(Ended::Gone) => return,
+                Err(Ended::Failed(err)) => {
+                    let _ = self.events.send(Err(err.into())).await;
+                    return;
+                }
+            }
+            // Something may have been missed: the client forgets, and a snapshot follows.
+            if self.send(Event::Reset(proto::Reset {})).await.is_err() {
+                return;
+            }
+            position = None;
+            watch = match self.service.start(&self.kinds, None).await {
+                Ok(watch) => watch,
+                Err(err) => {
+                    let _ = self.events.send(Err(err.into())).await;
+                    return;
+                }
+            };
+        }
+    }
+
+    /// Follows one watch of the store until it resets.
+    async fn follow(&self, mut watch: Watch, position: &mut Option<Position>) -> Result<(), Ended> {
+        let mut policy = self.service.inner.live.policy().changes();
+        let mut beat = tokio::time::interval(HEARTBEAT);
+        let mut ready = false;
+        loop {
+            let event = tokio::select! {
+                event = watch.next() => event,
+                _ = beat.tick() => {
+                    self.check_caller()?;
+                    if ready && let Some(position) = position {
+                        self.send_ready(*position).await?;
+                    }
+                    continue;
+                }
+                _ = policy.changed() => {
+                    self.check_caller()?;
+                    continue;
+                }
+                () = self.events.closed() => return Err(Ended::Gone),
+            };
+            match event.transpose().map_err(|err| Ended::Failed(err.into()))? {
+                Some(WatchEvent::Put(item)) => self.put(&item).await?,
+                Some(WatchEvent::Changed { item, position: at }) => {
+                    self.put(&item).await?;
+                    *position = Some(at);
+                }
+                Some(WatchEvent::Deleted { key, position: at }) => {
+                    self.deleted(&key).await?;
+                    *position = Some(at);
+                }
+                Some(WatchEvent::Ready(at)) => {
+                    ready = true;
+                    *position = Some(at);
+                    self.send_ready(at).await?;
+                }
+                Some(WatchEvent::Reset) | None => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether the caller is still somebody, and still may list everything here.
+    fn check_caller(&self) -> Result<(), Ended> {
+        let service = &self.service;
+        let denied = || Ended::Failed(Error::Denied("access was withdrawn".into()));
+        let caller = self
+            .call
+            .peer
+            .caller(service.inner.live.trust(), service.now())
+            .map_err(|err| Ended::Failed(Error::Unauthenticated(format!("{err}: log in again"))))?;
+        let call = Call { caller, peer: self.call.peer.clone() };
+        let action = Action::Api(Verb::List);
+        let allowed = |entry: &KindEntry| {
+            service.would_allow(&call, &action, &Target::api(entry.kind))
+        };
+        if self.kinds.iter().all(allowed) { Ok(()) } else { Err(denied()) }
+    }
+
+    async fn put(&self, item: &access_backend::Item) -> Result<(), Ended> {
+        let Some(entry) = self.entry(&item.key) else { return Ok(()) };
+        match entry.public(item, self.service.now()) {
+            Ok(Some(public)) => Ok(self.send(Event::Put(public.document)).await?),
+            Ok(None) => self.deleted(&item.key).await,
+            Err(err) => Err(Ended::Failed(err)),
+        }
+    }
+
+    async fn deleted(&self, key: &Key) -> Result<(), Ended> {
+        let Some(entry) = self.entry(key) else { return Ok(()) };
+        let name = entry.name_in(key);
+        let kind = entry.kind.as_str().to_owned();
+        Ok(self.send(Event::Deleted(proto::DocumentRef { kind, name })).await?)
+    }
+
+    fn entry(&self, key: &Key) -> Option<KindEntry> {
+        KindEntry::of_key(key).filter(|entry| self.kinds.contains(entry))
+    }
+
+    async fn send_ready(&self, position: Position) -> Result<(), Gone> {
+        let position = position.to_string().into_bytes();
+        self.send(Event::Ready(proto::Ready { position })).await
+    }
+
+    async fn send(&self, event: Event) -> Result<(), Gone> {
+        self.events.send(Ok(proto::WatchEvent { event: Some(event) })).await.map_err(|_| Gone)
+    }
+}
+
+enum Ended {
+    Gone,
+    Failed(Error),
+}
+
+impl From<Gone> for Ended {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
+}
