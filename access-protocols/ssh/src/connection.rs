@@ -24,9 +24,12 @@ use crate::options::SshOptions;
 use crate::wire::{CutOnDrop, Link, Wire};
 
 /// How long sessions have to tell their users that they end, and to write that down.
-const FAREWELL: Duration = Duration::from_millis(400);
+const FAREWELL: Duration = Duration::from_millis(300);
+/// How long a client has to leave by itself when its sessions are over. OpenSSH drops what it has
+/// not shown yet when it is disconnected, so that it would not show why.
+const LEAVING: Duration = Duration::from_millis(150);
 /// How long the client has to take the disconnect message.
-const PARTING: Duration = Duration::from_millis(300);
+const PARTING: Duration = Duration::from_millis(200);
 /// How long the events of ended sessions are waited for.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
@@ -173,6 +176,9 @@ async fn serve<H>(
                 connection.end(ended);
                 connection.tasks.close();
                 let _ = tokio::time::timeout(FAREWELL, connection.tasks.wait()).await;
+                if tokio::time::timeout(LEAVING, &mut running).await.is_ok() {
+                    return;
+                }
                 disconnect(&handle, &text).await;
                 let _ = tokio::time::timeout(PARTING, &mut running).await;
                 return;
@@ -190,7 +196,7 @@ async fn serve<H>(
 async fn disconnect(handle: &Handle, text: &str) {
     let sent = handle.disconnect(Disconnect::ByApplication, text.to_owned(), String::new());
     // Not sent when the client takes nothing; it is cut off then.
-    let _ = tokio::time::timeout(Duration::from_millis(200), sent).await;
+    let _ = tokio::time::timeout(PARTING / 2, sent).await;
 }
 
 fn log_end(ended: Result<(), russh::Error>) {

@@ -87,7 +87,8 @@ async fn only_harmless_variables_are_taken() {
 async fn much_goes_both_ways_at_once() {
     let node = Node::start().await;
     let size = 64 * 1024 * 1024usize;
-    let data: Vec<u8> = (0..size).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let block: [u8; 65_521] = rand::random();
+    let data = block.repeat(size / block.len() + 1).split_off(block.len() - size % block.len());
     let mut child = spawn(node.ssh(&[], &["cat"]));
     let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let sent = data.clone();
