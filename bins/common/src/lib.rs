@@ -11,6 +11,7 @@ mod data_dir;
 mod diag;
 mod exit;
 mod flags;
+mod lifecycle;
 mod logging;
 mod output;
 mod signals;
@@ -20,6 +21,7 @@ pub use data_dir::{DataDirError, prepare_data_dir};
 pub use diag::{Diagnostics, Readiness};
 pub use exit::{Exit, ExitCode};
 pub use flags::DaemonFlags;
+pub use lifecycle::{DEFAULT_DATA_DIR, Lifecycle, run};
 pub use logging::{LogFormat, init_logging};
 pub use output::{
     OutputFormat, Table, note, print, print_bytes, print_value, read_new_secret, read_secret, usage,

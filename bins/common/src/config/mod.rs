@@ -41,6 +41,12 @@ pub enum ConfigError {
 const MAX_FILE: u64 = 1024 * 1024;
 
 impl Config {
+    /// Where state is kept.
+    pub fn data_dir(&self) -> PathBuf {
+        let default = || PathBuf::from(crate::lifecycle::DEFAULT_DATA_DIR);
+        self.access.data_dir.clone().unwrap_or_else(default)
+    }
+
     /// Reads a file.
     ///
     /// # Errors
