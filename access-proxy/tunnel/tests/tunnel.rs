@@ -312,7 +312,8 @@ async fn thousands_of_idle_streams_fit_and_leave_nothing() {
     let (ours, theirs) = streams.last_mut().unwrap();
     let (bytes, mut buf) = (vec![3; 500_000], vec![0; 500_000]);
     let (sent, got) = tokio::join!(ours.write_all(&bytes), theirs.read_exact(&mut buf));
-    (sent.unwrap(), got.unwrap());
+    sent.unwrap();
+    got.unwrap();
     drop(streams);
     // The resets cross the tunnel before the answer to this does.
     let (_ours, _theirs) = connect(&client.handle, &mut server.incoming).await;
@@ -330,4 +331,55 @@ async fn open_limits_are_errors_not_waits() {
     drop(first);
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     connect(&client.handle, &mut server.incoming).await;
+}
+
+/// Real threads race where the simulations take turns.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_lost_between_threads() {
+    let mut config = Config::new();
+    config.initial_window = 16 * 1024;
+    config.send_buffer = 8 * 1024;
+    config.transmit_batch = 4 * 1024;
+    let (a, b) = tokio::io::duplex(3000);
+    let (client, _incoming, driver) = Tunnel::client(a, config.clone());
+    tokio::spawn(driver);
+    let (_server, mut incoming, driver) = Tunnel::server(b, config);
+    tokio::spawn(driver);
+    let mut talks = tokio::task::JoinSet::new();
+    for n in 0..6usize {
+        let (ours, theirs) = connect(&client, &mut incoming).await;
+        let (mut ours_in, mut ours_out) = tokio::io::split(ours);
+        let (mut theirs_in, mut theirs_out) = tokio::io::split(theirs);
+        talks.spawn(async move {
+            let (echoed, _) = tokio::join!(
+                tokio::spawn(async move {
+                    tokio::io::copy(&mut theirs_in, &mut theirs_out).await.unwrap();
+                    theirs_out.shutdown().await.unwrap();
+                }),
+                tokio::spawn(async move {
+                    for round in 0..1500 {
+                        ours_out.write_all(&vec![n as u8; 1 + (round * 37) % 900]).await.unwrap();
+                        if n % 2 == 0 {
+                            tokio::task::yield_now().await;
+                        }
+                    }
+                    ours_out.shutdown().await.unwrap();
+                })
+            );
+            echoed.unwrap();
+        });
+        talks.spawn(async move {
+            let mut all = Vec::new();
+            ours_in.read_to_end(&mut all).await.unwrap();
+            let expected: usize = (0..1500).map(|round| 1 + (round * 37) % 900).sum();
+            assert_eq!(all.len(), expected);
+            assert!(all.iter().all(|b| *b == n as u8));
+        });
+    }
+    let all = async {
+        while let Some(talk) = talks.join_next().await {
+            talk.unwrap()
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), all).await.expect("stuck");
 }

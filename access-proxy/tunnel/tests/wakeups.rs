@@ -275,7 +275,7 @@ fn play(seed: u64) {
     config.send_buffer = 1024 + world.below(40_000);
     config.transmit_batch = 1024 + world.below(30_000);
     config.max_send_memory = 1 << (10 + world.below(16));
-    let (a, b) = pipe(&world, 1 + world.below(30_000), seed % 2 == 0);
+    let (a, b) = pipe(&world, 1 + world.below(30_000), seed.is_multiple_of(2));
     let (client, client_incoming, driver) = Tunnel::client(a, config.clone());
     world.spawn("client driver", async move {
         driver.await;
@@ -308,7 +308,7 @@ fn play(seed: u64) {
             talk(&inner, &format!("server {n}"), stream, back, there, step);
         }
     });
-    world.run(seed % 3 == 0, seed);
+    world.run(seed.is_multiple_of(3), seed);
 }
 
 #[test]
