@@ -191,7 +191,7 @@ mod tests {
             read(&["node"], &[name], &[]).unwrap();
         }
         for name in
-            ["auth.example.com", "*.example.com", "web-1.node.example.com", "*.db.example.com", "*.com"]
+            ["auth.example.com", "*.example.com", "web-1.node.example.com", "*.db.example.com"]
         {
             let refused = read(&["proxy"], &[], &[name]);
             assert!(matches!(refused, Err(Error::Denied(_))), "{name}");
@@ -199,6 +199,14 @@ mod tests {
         for name in ["example.com", "proxy.example.com", "gw.example.com", "203.0.113.7", "x.org"] {
             read(&["proxy"], &[], &[name]).unwrap();
         }
+    }
+
+    #[test]
+    fn a_wildcard_above_the_cluster_covers_it() {
+        let cluster = ClusterName::new("access.example.com").unwrap();
+        let check = |name: &str| check_public_name(&name.parse().unwrap(), &cluster);
+        assert!(check("*.example.com").is_err());
+        check("*.apps.example.com").unwrap();
     }
 
     #[test]
