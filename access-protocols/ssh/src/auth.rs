@@ -211,10 +211,7 @@ fn claimed_name(certificate: &Certificate) -> Text<256> {
         .extensions()
         .get(SSH_IDENTITY_EXTENSION)
         .and_then(|document| Identity::decode(document.as_bytes()).ok())
-        .map_or_else(
-            || certificate.key_id().into(),
-            |identity| identity.subject.name().into(),
-        )
+        .map_or_else(|| certificate.key_id().into(), |identity| identity.subject.name().into())
 }
 
 /// Whether any authority of the cluster signed it, as whatever.

@@ -15,8 +15,8 @@ use std::time::Duration;
 use access_core::ids::TraceId;
 use access_core::reach::BoxedStream;
 use futures::future::BoxFuture;
-use russh::server::{Config, Handle, Handler, run_stream};
 use russh::Disconnect;
+use russh::server::{Config, Handle, Handler, run_stream};
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -121,10 +121,8 @@ impl AbortReason {
 impl Drop for AbortReason {
     fn drop(&mut self) {
         if !self.done {
-            self.connection.end(Ended {
-                reason: "agent stopped",
-                text: "the server is stopping".into(),
-            });
+            self.connection
+                .end(Ended { reason: "agent stopped", text: "the server is stopping".into() });
         }
     }
 }

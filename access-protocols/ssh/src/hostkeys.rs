@@ -66,6 +66,8 @@ impl HostIdentity {
 
 impl std::fmt::Debug for HostKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HostKeys").field("key_id", &self.current.load().certificate.key_id()).finish()
+        f.debug_struct("HostKeys")
+            .field("key_id", &self.current.load().certificate.key_id())
+            .finish()
     }
 }

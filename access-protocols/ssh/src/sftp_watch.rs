@@ -301,10 +301,8 @@ mod tests {
             for part in server.chunks(step.min(server.len())) {
                 done.extend(watch.server(part));
             }
-            let told: Vec<_> = done
-                .iter()
-                .map(|d| (d.operation, d.path.as_slice(), d.error))
-                .collect();
+            let told: Vec<_> =
+                done.iter().map(|d| (d.operation, d.path.as_slice(), d.error)).collect();
             assert_eq!(
                 told,
                 [

@@ -85,8 +85,8 @@ impl Link {
     /// The library grants a window anew as soon as the bytes have arrived, not when they were
     /// read. Were the transport held back instead as soon as a target reads slowly, the client's
     /// grants for the other direction would wait behind its data, and a target that writes before
-    /// it reads on would wait for them for ever. So a slow target makes the windows small, and
-    /// what still comes in is queued.
+    /// it reads on would wait for them for ever. So a slow target makes the windows small, of all
+    /// channels because the library knows one size for all, and what still comes in is queued.
     pub(crate) fn window(&self) -> u32 {
         if self.queued.load(Ordering::Relaxed) > QUEUE_HIGH { WINDOW_TRICKLE } else { WINDOW }
     }

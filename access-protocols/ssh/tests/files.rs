@@ -11,7 +11,8 @@ use tokio::process::Command;
 
 fn sample(node: &Node) -> PathBuf {
     let path = node.dir.path().join("sample");
-    let data: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+    let data: Vec<u8> =
+        (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
     std::fs::write(&path, data).unwrap();
     path
 }
@@ -94,7 +95,8 @@ async fn scp_in_both_protocols_and_rsync() {
     let source = sample(&node);
     let original = std::fs::read(&source).unwrap();
     let identity = identity(&node);
-    let remote = |name: &str| format!("{}@127.0.0.1:{}/{name}", node.login, node.dir.path().display());
+    let remote =
+        |name: &str| format!("{}@127.0.0.1:{}/{name}", node.login, node.dir.path().display());
     for (protocol, name) in [("-s", "by-sftp"), ("-O", "by-scp")] {
         let mut up = Command::new("scp");
         up.args(node.options(&identity))
@@ -113,11 +115,7 @@ async fn scp_in_both_protocols_and_rsync() {
         assert!(output(down).await.status.success());
         assert!(std::fs::read(back).unwrap() == original);
     }
-    let shell = format!(
-        "ssh {} -p {}",
-        node.options(&identity).join(" "),
-        node.addr.port()
-    );
+    let shell = format!("ssh {} -p {}", node.options(&identity).join(" "), node.addr.port());
     let mut rsync = Command::new("rsync");
     rsync.args(["-a", "-e", &shell]).arg(&source).arg(remote("by-rsync"));
     let done = output(rsync).await;

@@ -1,5 +1,7 @@
 //! `ssh -J` through the jump host.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+// The clients' side, which has no permits.
+#![allow(clippy::disallowed_methods)]
 
 mod common;
 
@@ -118,9 +120,15 @@ impl Jump {
 async fn a_node_is_reached_by_its_short_and_its_full_name() {
     let jump = Jump::start().await;
     for name in ["web-1", "web-1.node.example.com"] {
-        let done =
-            output(jump.ssh(&["-o", "HostKeyAlias=web-1", "-J", &jump.through(), name, "echo in; exit 3"]))
-                .await;
+        let done = output(jump.ssh(&[
+            "-o",
+            "HostKeyAlias=web-1",
+            "-J",
+            &jump.through(),
+            name,
+            "echo in; exit 3",
+        ]))
+        .await;
         assert_eq!(
             (text(&done.stdout).as_str(), done.status.code()),
             ("in\n", Some(3)),
@@ -135,7 +143,8 @@ async fn a_node_is_reached_by_its_short_and_its_full_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn much_passes_through_unharmed() {
     let jump = Jump::start().await;
-    let command = "head -c 20000000 /dev/zero | tr '\\0' x | tee /dev/stderr | sha256sum >/dev/null";
+    let command =
+        "head -c 20000000 /dev/zero | tr '\\0' x | tee /dev/stderr | sha256sum >/dev/null";
     let done = output(jump.ssh(&["-J", &jump.through(), "web-1", command])).await;
     assert!(done.status.success());
     assert_eq!(done.stderr.len(), 20_000_000);
@@ -189,9 +198,9 @@ async fn a_withdrawn_node_ends_the_jump() {
     let mut child = spawn(jump.ssh(&["-J", &jump.through(), "web-1", "echo ready; sleep 1000"]));
     jump.node.event(|event| event.name() == "session.start").await;
     let before = std::time::Instant::now();
-    jump.node.rules.deny(|action, _| {
-        (*action == Action::See).then(|| Reason::Other("withdrawn".into()))
-    });
+    jump.node
+        .rules
+        .deny(|action, _| (*action == Action::See).then(|| Reason::Other("withdrawn".into())));
     tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
     assert!(before.elapsed() < std::time::Duration::from_secs(1), "{:?}", before.elapsed());
     assert_eq!(jump.node.named("session.end").await["reason"], "client");

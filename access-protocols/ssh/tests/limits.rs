@@ -5,6 +5,7 @@ mod common;
 
 use std::time::Duration;
 
+use access_core::audit::Event;
 use access_core::policy::{Action, Reason};
 use access_core::recording::{Ending, MemoryRecorder, RecordingReader, What};
 use access_core::role::RecordMode;
@@ -87,7 +88,8 @@ async fn idle_sessions_end_and_busy_ones_do_not() {
     let node = Node::start().await;
     node.rules.limit(|limits| limits.idle = Some(Duration::from_millis(900)));
     let before = std::time::Instant::now();
-    let done = node.run(&[], &["for i in 1 2 3 4 5 6; do sleep 0.3; echo $i; done; sleep 100"]).await;
+    let done =
+        node.run(&[], &["for i in 1 2 3 4 5 6; do sleep 0.3; echo $i; done; sleep 100"]).await;
     assert!(before.elapsed() > Duration::from_secs(2));
     assert_eq!(text(&done.stdout), "1\n2\n3\n4\n5\n6\n");
     assert!(text(&done.stderr).contains("nothing was sent for too long"), "{}", text(&done.stderr));
@@ -202,4 +204,58 @@ async fn dropping_the_server_s_future_ends_the_session_with_an_event() {
     let end = node.named("session.end").await;
     assert_eq!(end["reason"], "agent stopped");
     let _ = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_gone_is_noticed_and_a_quiet_one_is_not() {
+    let mut options = SshOptions::default();
+    options.keepalive_interval = Duration::from_millis(200);
+    options.keepalive_max = 2;
+    let node = Node::with(options, MemoryRecorder::new(None)).await;
+    let done = node.run(&[], &["sleep 1.5; echo quiet"]).await;
+    assert_eq!(text(&done.stdout), "quiet\n", "it answered the probes: {}", text(&done.stderr));
+    assert_eq!(node.named("session.end").await["reason"], "exit");
+
+    let mut child = spawn(node.ssh(&[], &["echo ready; sleep 1000"]));
+    let mut ready = [0; 5];
+    child.stdout.as_mut().unwrap().read_exact(&mut ready).await.unwrap();
+    let pid = nix::unistd::Pid::from_raw(child.id().unwrap().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    node.event(|event| matches!(event, Event::SessionEnd(end) if end.reason == "client is gone"))
+        .await;
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+    child.kill().await.unwrap();
+}
+
+/// What is typed is small: however much is held back for whoever does not read, is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_does_not_read_takes_little_memory() {
+    let node = Node::start().await;
+    let mut child = spawn(node.ssh(&[], &["sleep 1000"]));
+    let mut stdin = child.stdin.take().unwrap();
+    node.event(|event| event.name() == "session.start").await;
+    let before = resident();
+    let piece = vec![1u8; 1 << 16];
+    let (mut sent, mut last) = (0usize, tokio::time::Instant::now());
+    // Until it is not taken any more.
+    while last.elapsed() < Duration::from_millis(500) {
+        let write = stdin.write(&piece);
+        if let Ok(n) = tokio::time::timeout(Duration::from_millis(100), write).await {
+            sent += n.unwrap();
+            last = tokio::time::Instant::now();
+        }
+        if sent > 200 << 20 {
+            break;
+        }
+    }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 60 << 20, "{grown} bytes for {sent}");
+    child.kill().await.unwrap();
+}
+
+/// Bytes of memory that this process has.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
+    pages * 4096
 }

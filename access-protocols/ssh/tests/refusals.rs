@@ -1,5 +1,7 @@
 //! Who may not come in: what they are told, and what is written down.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+// The clients' side, which has no permits.
+#![allow(clippy::disallowed_methods)]
 
 mod common;
 
@@ -128,7 +130,8 @@ async fn unknown_critical_options_are_not_passed_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pinned_certificate_works_from_its_addresses_only() {
     let node = Node::start().await;
-    let here = Wish { critical: vec![("source-address", "10.0.0.0/8,127.0.0.1/32")], ..node.wish() };
+    let here =
+        Wish { critical: vec![("source-address", "10.0.0.0/8,127.0.0.1/32")], ..node.wish() };
     let here = node.identity("here", here);
     assert!(output(node.ssh_as(&here, &[], &["true"])).await.status.success());
     let wish = Wish { critical: vec![("source-address", "10.0.0.0/8")], ..node.wish() };
@@ -246,4 +249,3 @@ async fn an_audit_log_that_cannot_be_written_lets_nobody_in() {
     assert_eq!((done.status.code(), text(&done.stdout).as_str()), (Some(255), ""));
     assert_has(&text(&done.stderr), "the audit log cannot be written");
 }
-

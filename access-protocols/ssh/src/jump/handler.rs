@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use access_core::ids::ResourceName;
-use access_core::policy::{Action, Context, Target};
-use access_core::resource::Labels;
-use access_core::{ClusterName, HostId, Resource, ResourceRef, VerifiedIdentity};
+use access_core::VerifiedIdentity;
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
 };
@@ -14,10 +11,10 @@ use ssh_key::Certificate;
 use tokio::sync::oneshot;
 
 use super::Parts;
+use super::lead::{Jump, jump};
 use crate::auth::{Account, Attempts, Verdict};
-use crate::channel::{Channels, Ends, Writer, refusal};
+use crate::channel::{Channels, refusal};
 use crate::connection::{Connection, EndOfTime, Ended};
-use crate::pipe::{self, Counters};
 
 /// What people see who forget the `-J`.
 const NO_SESSIONS: &str =
@@ -218,104 +215,5 @@ impl Handler for JumpHandler {
 impl Drop for JumpHandler {
     fn drop(&mut self) {
         self.attempts.finish(&self.connection.tasks);
-    }
-}
-
-/// A channel to a node.
-struct Jump {
-    parts: Arc<Parts>,
-    connection: Arc<Connection>,
-    who: Arc<VerifiedIdentity>,
-    host: String,
-    writer: Writer,
-    ends: Ends,
-    reply: ChannelOpenHandle,
-}
-
-async fn jump(jump: Jump) {
-    let Jump { parts, connection, who, host, writer, ends, reply } = jump;
-    let failed = ChannelOpenFailure::ConnectFailed.code();
-    let cluster = (parts.checker.trust)().cluster().clone();
-    let name = node_name(&host, &cluster);
-    let found = name.and_then(|name| parts.directory.find(name));
-    // What is not there is asked for all the same: it takes as long, and is written down.
-    let node = match (&found, name.and_then(|name| ResourceName::new(name).ok())) {
-        (Some(node), _) => node.clone(),
-        (None, Some(name)) => match absent(name) {
-            Some(node) => node,
-            None => return drop(reply),
-        },
-        (None, None) => return reply.reject(refusal(failed, unknown(&host))).await,
-    };
-    let context = Context {
-        client_addr: connection.client_addr.map(|addr| addr.ip().to_canonical()),
-        trace_id: Some(connection.trace_id.clone()),
-    };
-    let permit = parts.gate.authorize(&who, Action::See, Target::Resource(node), context).await;
-    let (Ok(permit), true) = (permit, found.is_some()) else {
-        return reply.reject(refusal(failed, unknown(&host))).await;
-    };
-    let dialled = tokio::select! {
-        dialled = parts.reach.dial(&permit) => dialled,
-        _ = connection.over() => return,
-    };
-    let stream = match dialled {
-        Ok(stream) => stream,
-        Err(err) => return reply.reject(refusal(failed, format!("{host}: {err}"))).await,
-    };
-    reply.accept().await;
-    let counters = Counters::default();
-    let copied = tokio::select! {
-        copied = pipe::copy(stream, &writer, &ends, &counters, || ()) => copied,
-        _ = connection.over() => Ok(()),
-    };
-    tracing::debug!(
-        user = who.name(), node = host, tx = counters.tx(), rx = counters.rx(), ?copied,
-        "a jump has ended"
-    );
-    let _ = writer.close().await;
-}
-
-/// The same for what is not there and for what this user may not see.
-fn unknown(host: &str) -> String {
-    let host: String = host.chars().filter(|c| !c.is_control()).take(255).collect();
-    format!("{host}: no such node, or no access to it")
-}
-
-/// The node in `web-1` or `web-1.node.CLUSTER`.
-fn node_name<'a>(host: &'a str, cluster: &ClusterName) -> Option<&'a str> {
-    if host.is_empty() || host.len() > 255 {
-        return None;
-    }
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let short = host
-        .strip_suffix(cluster.as_str())
-        .and_then(|rest| rest.strip_suffix(".node."));
-    Some(short.unwrap_or(host))
-}
-
-/// A node that no agent has.
-fn absent(name: ResourceName) -> Option<Resource> {
-    let host = HostId::new("none").ok()?;
-    Some(Resource { id: ResourceRef::node(name), labels: Labels::new(), host })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nodes_are_named_shortly_or_in_full() {
-        let cluster = ClusterName::new("example.com").unwrap();
-        for (host, name) in [
-            ("web-1", Some("web-1")),
-            ("web-1.node.example.com", Some("web-1")),
-            ("web-1.node.example.com.", Some("web-1")),
-            ("web-1.node.example.org", Some("web-1.node.example.org")),
-            ("db.example.com", Some("db.example.com")),
-            ("", None),
-        ] {
-            assert_eq!(node_name(host, &cluster), name, "{host}");
-        }
     }
 }

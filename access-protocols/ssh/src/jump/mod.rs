@@ -4,6 +4,7 @@
 //! nodes by name. What runs in them is SSH with the node; this side copies it unread.
 
 mod handler;
+mod lead;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -83,12 +84,8 @@ impl JumpHost {
         let connection = Connection::new(client_addr, TraceId::from_random(rand::random()));
         let (authenticated, when_authenticated) = oneshot::channel();
         let attempts = Attempts::new(parts.checker.clone(), client_addr, None);
-        let handler = JumpHandler::new(
-            Arc::clone(&parts),
-            Arc::clone(&connection),
-            attempts,
-            authenticated,
-        );
+        let handler =
+            JumpHandler::new(Arc::clone(&parts), Arc::clone(&connection), attempts, authenticated);
         drive(connection, stream, config, handler, when_authenticated, &parts.options).await;
     }
 }

@@ -26,10 +26,13 @@ mod tests {
 
     #[test]
     fn the_far_ends_of_copying_tools_are_known() {
-        for command in
-            ["scp -t /tmp", "scp -r -p -f x", "/usr/bin/scp -rt .", "rsync --server -e.x . /tmp",
-                "/usr/lib/openssh/sftp-server"]
-        {
+        for command in [
+            "scp -t /tmp",
+            "scp -r -p -f x",
+            "/usr/bin/scp -rt .",
+            "rsync --server -e.x . /tmp",
+            "/usr/lib/openssh/sftp-server",
+        ] {
             assert!(is_copy(command.as_bytes()), "{command}");
         }
         for command in ["", "ls -t", "scp a b:", "scp --help", "rsync a b", "echo scp -t"] {

@@ -10,7 +10,7 @@ use russh::ChannelOpenFailure;
 use russh::server::ChannelOpenHandle;
 
 use super::Parts;
-use super::handler::Guest;
+use super::guest::Guest;
 use crate::channel::{Ends, Writer, refusal};
 use crate::connection::Connection;
 use crate::pipe::{self, Counters};

@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use access_core::gate::{Denied, EndReason};
-use access_core::policy::{Action, Context, Target};
+use access_core::Resource;
+use access_core::policy::Action;
 use access_core::reach::{Program, PtySize};
-use access_core::{Login, Permit, Resource, VerifiedIdentity};
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
 };
@@ -16,11 +15,12 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig};
 use ssh_key::Certificate;
 use tokio::sync::oneshot;
 
-use super::events::{Journal, agent_refused, x11_refused};
+use super::events::{agent_refused, x11_refused};
+use super::guest::{Guest, Stage, admit, end_of};
 use super::{Parts, forward, session};
 use crate::auth::{Account, Attempts, Verdict};
 use crate::channel::{Channel as OpenChannel, Channels, refusal};
-use crate::connection::{Connection, EndOfTime, Ended};
+use crate::connection::{Connection, EndOfTime};
 
 pub(crate) struct ServerHandler {
     parts: Arc<Parts>,
@@ -30,21 +30,6 @@ pub(crate) struct ServerHandler {
     stage: Stage,
     authenticated: Option<oneshot::Sender<EndOfTime>>,
     channels: Channels,
-}
-
-/// How far the client has come.
-enum Stage {
-    Stranger,
-    /// Known, but not welcome; the text says why.
-    Refused(String),
-    Welcome(Arc<Guest>),
-}
-
-/// Who is served over a connection.
-pub(crate) struct Guest {
-    pub(crate) permit: Permit,
-    pub(crate) login: Login,
-    pub(crate) journal: Journal,
 }
 
 impl ServerHandler {
@@ -70,38 +55,6 @@ impl ServerHandler {
         match &self.stage {
             Stage::Welcome(guest) => Some(Arc::clone(guest)),
             Stage::Stranger | Stage::Refused(_) => None,
-        }
-    }
-
-    /// Asks the gate for the session. It is asked here, where the login is settled, and not when
-    /// a channel is opened: a connection without a permit serves nothing, and one permit ends
-    /// everything that runs over the connection.
-    async fn admit(&mut self, who: VerifiedIdentity, login: &str) -> Stage {
-        let (Ok(login), Some(user)) = (Login::new(login), who.identity().subject.user()) else {
-            return Stage::Refused("access denied".into());
-        };
-        let context = Context {
-            client_addr: self.connection.client_addr.map(|addr| addr.ip().to_canonical()),
-            trace_id: Some(self.connection.trace_id.clone()),
-        };
-        let action = Action::SshSession { login: login.clone() };
-        let target = Target::Resource(self.node.clone());
-        let journal = Journal::new(
-            &self.parts,
-            &self.connection,
-            user.clone(),
-            who.identity(),
-            login.clone(),
-            &self.node,
-        );
-        match self.parts.gate.authorize(&who, action, target, context).await {
-            Ok(permit) => Stage::Welcome(Arc::new(Guest { permit, login, journal })),
-            Err(denied) => {
-                if let Denied::TooManyConnections { open } = &denied {
-                    journal.rejected(&denied.to_string(), Some(u64::from(*open))).await;
-                }
-                Stage::Refused(format!("{}: {}", self.node.id.name, denied.public()))
-            }
         }
     }
 
@@ -148,23 +101,6 @@ impl ServerHandler {
     }
 }
 
-/// When a permit ends, in the words of events and users.
-fn end_of(permit: &Permit) -> EndOfTime {
-    let ended = permit.ended();
-    Box::pin(async move {
-        let reason = ended.await;
-        Ended {
-            reason: match &reason {
-                EndReason::Expired => "certificate expired",
-                EndReason::Idle => "idle",
-                EndReason::Withdrawn(_) => "access withdrawn",
-                _ => "permit ended",
-            },
-            text: reason.to_string(),
-        }
-    })
-}
-
 impl Handler for ServerHandler {
     type Error = russh::Error;
 
@@ -198,7 +134,9 @@ impl Handler for ServerHandler {
         self.stage = match self.attempts.certificate(certificate, Account::Login(user)).await {
             Verdict::Stranger => return Ok(Auth::reject()),
             Verdict::Known(text) => Stage::Refused(text),
-            Verdict::Verified(who) => self.admit(*who, user).await,
+            Verdict::Verified(who) => {
+                admit(&self.parts, &self.connection, &self.node, *who, user).await
+            }
         };
         Ok(Auth::Accept)
     }
@@ -290,8 +228,7 @@ impl Handler for ServerHandler {
         modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let permitted =
-            self.guest().is_some_and(|guest| guest.permit.grant().limits.permit_pty);
+        let permitted = self.guest().is_some_and(|guest| guest.permit.grant().limits.permit_pty);
         let modes = modes.iter().map(|(code, value)| (*code as u8, *value)).collect();
         let size = size(columns, rows, pixel_width, pixel_height);
         let wanted = permitted

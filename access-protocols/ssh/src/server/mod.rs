@@ -1,9 +1,11 @@
 //! The SSH server of a node.
 
 mod copying;
+mod end;
 mod events;
 mod exit;
 mod forward;
+mod guest;
 mod handler;
 mod relay;
 mod session;

@@ -134,7 +134,6 @@ impl Relay<'_> {
             }
         }
     }
-
 }
 
 /// Tells by what a program has ended.

@@ -2,25 +2,26 @@
 
 use std::sync::Arc;
 
-use access_core::audit::events::{
-    ClientDisconnect, Exec, ExecCode, SessionContext, SessionEnd, SessionRejected, SessionStart,
-};
+use access_core::audit::events::{ClientDisconnect, SessionRejected, SessionStart};
 use access_core::audit::{Durability, List, Text};
 use access_core::gate::Denied;
 use access_core::policy::Action;
 use access_core::reach::{ExitStatus, Process, ProcessRequest, Program, Pty};
-use access_core::recording::{RecordingEnd, RecordingKind, RecordingMeta, TerminalSize};
+use access_core::recording::{
+    RecordingEnd, RecordingError, RecordingKind, RecordingMeta, TerminalSize,
+};
 use access_core::{Permit, Timestamp};
 use russh::server::Handle;
 
 use super::Parts;
 use super::copying::is_copy;
+use super::end::{EndGuard, exec, exit_code, farewell, reason};
 use super::events::{Journal, command_list};
 use super::exit::{close, tell};
-use super::handler::Guest;
+use super::guest::Guest;
 use super::relay::{Outcome, Relay};
 use super::sftp::{SftpJournal, command_disallowed, disallowed, subsystem};
-use super::tape::{Kept, Tape};
+use super::tape::Tape;
 use crate::channel::{Ends, Pending, Writer};
 use crate::connection::Connection;
 use crate::pipe::Counters;
@@ -38,7 +39,11 @@ pub(super) struct Start {
 /// Runs a session to its end.
 pub(super) async fn run(start: Start) {
     let Start { parts, connection, handle, guest, pending, program } = start;
-    let Pending { writer, ends, pty, environment } = pending;
+    let Pending { writer, mut ends, mut pty, environment } = pending;
+    if let Some(pty) = &mut pty {
+        // Changes of its size from here on are news.
+        pty.size = *ends.size.borrow_and_update();
+    }
     let session = Session {
         journal: guest.journal.of_new_session(),
         started: parts.checker.clock.now(),
@@ -102,9 +107,10 @@ impl Session {
         let start = SessionStart {
             session: self.journal.context().clone(),
             interactive: self.pty.is_some(),
-            size: self.pty.as_ref().map(|pty| {
-                Text::of(format_args!("{}:{}", pty.size.columns, pty.size.rows))
-            }),
+            size: self
+                .pty
+                .as_ref()
+                .map(|pty| Text::of(format_args!("{}:{}", pty.size.columns, pty.size.rows))),
             initial_command: self.initial_command(),
             session_recording: Some(if tape.runs().await { "node" } else { "off" }.into()),
         };
@@ -147,7 +153,7 @@ impl Session {
 
     /// Terminals and shells are recorded whole; commands without a terminal too when they must be,
     /// and otherwise as far as somebody would read. SFTP leaves events instead.
-    async fn tape(&self) -> Result<Tape, access_core::recording::RecordingError> {
+    async fn tape(&self) -> Result<Tape, RecordingError> {
         let clock = Arc::clone(&self.parts.checker.clock);
         if self.program == Program::Sftp {
             return Ok(Tape::off(clock));
@@ -184,12 +190,15 @@ impl Session {
         permit: &Permit,
         tape: &Tape,
     ) -> Option<ExitStatus> {
-        let request = ProcessRequest {
-            program: self.program.clone(),
-            pty: self.pty.clone(),
-            environment,
-        };
-        let mut guard = EndGuard::new(self);
+        let request =
+            ProcessRequest { program: self.program.clone(), pty: self.pty.clone(), environment };
+        let mut guard = EndGuard::new(
+            self.journal.clone(),
+            self.pty.is_some(),
+            self.started,
+            Arc::clone(&self.counters),
+            Arc::clone(&self.parts.checker.clock),
+        );
         let spawned = tokio::select! {
             spawned = self.parts.reach.spawn(permit, request) => spawned,
             ended = self.connection.over() => {
@@ -224,8 +233,7 @@ impl Session {
         tape: &Tape,
         process: Process,
     ) -> Outcome {
-        let sftp = (self.program == Program::Sftp)
-            .then(|| SftpJournal::new(self.journal.clone()));
+        let sftp = (self.program == Program::Sftp).then(|| SftpJournal::new(self.journal.clone()));
         if sftp.is_some() {
             let requested = subsystem(self.journal.context().clone(), None);
             if let Err(err) = self.journal.write(requested, Durability::Soon).await {
@@ -277,125 +285,5 @@ impl Session {
         guard.disarm();
         let event = guard.event(now, reason, kept, outcome);
         self.journal.note(|_| event).await;
-    }
-}
-
-/// Writes `session.end` even when the session's task does not come to its end.
-struct EndGuard {
-    journal: Journal,
-    interactive: bool,
-    started: Timestamp,
-    counters: Arc<Counters>,
-    clock: Arc<dyn access_core::Clock>,
-    armed: bool,
-}
-
-impl EndGuard {
-    fn new(session: &Session) -> Self {
-        Self {
-            journal: session.journal.clone(),
-            interactive: session.pty.is_some(),
-            started: session.started,
-            counters: Arc::clone(&session.counters),
-            clock: Arc::clone(&session.parts.checker.clock),
-            armed: true,
-        }
-    }
-
-    fn disarm(&mut self) {
-        self.armed = false;
-    }
-
-    fn event(
-        &self,
-        now: Timestamp,
-        reason: &str,
-        kept: Kept,
-        outcome: &Outcome,
-    ) -> SessionEnd {
-        let exit_signal = match outcome {
-            Outcome::Exited(ExitStatus::Signal { name, .. }) => Some(name.as_str().into()),
-            _ => None,
-        };
-        let session = self.journal.context().clone();
-        SessionEnd {
-            participants: List::from_iter([session.user.as_str()]),
-            session,
-            interactive: self.interactive,
-            session_start: self.started,
-            session_stop: now,
-            reason: reason.into(),
-            exit_code: exit_code(outcome),
-            exit_signal,
-            tx: self.counters.tx(),
-            rx: self.counters.rx(),
-            session_recording: Some(kept.as_str().into()),
-        }
-    }
-}
-
-impl Drop for EndGuard {
-    fn drop(&mut self) {
-        if !self.armed {
-            return;
-        }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let outcome = Outcome::Broken("the session broke off".into());
-            let event = self.event(self.clock.now(), "broke off", Kept::Part, &outcome);
-            let journal = self.journal.clone();
-            runtime.spawn(async move { journal.note(|_| event).await });
-        }
-    }
-}
-
-/// Why a session ended, in the words of `session.end`.
-fn reason(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Exited(_) => "exit",
-        Outcome::Client => "client",
-        Outcome::Connection(ended) => ended.reason,
-        Outcome::Recording(_) => "recording failed",
-        Outcome::Audit(_) => "audit log failed",
-        Outcome::Broken(_) => "failed",
-    }
-}
-
-/// What the user is told at the end, if it is not the program that ended.
-fn farewell(outcome: &Outcome) -> Option<String> {
-    match outcome {
-        Outcome::Exited(_) | Outcome::Client => None,
-        Outcome::Connection(ended) if ended.text.is_empty() => None,
-        Outcome::Connection(ended) => Some(format!("session ended: {}", ended.text)),
-        Outcome::Recording(_) => {
-            Some("session ended: it must be recorded, which is not possible any more".into())
-        }
-        Outcome::Audit(_) => Some("session ended: the audit log cannot be written".into()),
-        Outcome::Broken(why) => Some(why.clone()),
-    }
-}
-
-fn exit_code(outcome: &Outcome) -> Option<u32> {
-    match outcome {
-        Outcome::Exited(ExitStatus::Code(code)) => Some(*code),
-        _ => None,
-    }
-}
-
-fn exec(session: SessionContext, command: &[u8], outcome: &Outcome) -> Exec {
-    let (code, exit_error) = match outcome {
-        Outcome::Exited(ExitStatus::Code(0)) => (ExecCode::Executed, None),
-        Outcome::Exited(ExitStatus::Code(_)) => (ExecCode::Failed, None),
-        Outcome::Exited(ExitStatus::Signal { name, .. }) => {
-            (ExecCode::Failed, Some(Text::of(format_args!("signal {name}"))))
-        }
-        Outcome::Broken(why) => (ExecCode::Failed, Some(why.as_str().into())),
-        other => (ExecCode::Failed, Some(reason(other).into())),
-    };
-    Exec {
-        code,
-        session,
-        command: Text::lossy(command),
-        exit_code: exit_code(outcome),
-        exit_error,
     }
 }

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
+use access_core::Clock;
 use access_core::recording::{
     Recorder, RecordingEnd, RecordingError, RecordingMeta, RecordingSession, TerminalSize,
 };
 use access_core::role::RecordMode;
-use access_core::Clock;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 /// How much of the output of a command without a terminal is recorded, unless all must be.
 const COMMAND_OUTPUT: u64 = 1024 * 1024;
@@ -24,6 +23,8 @@ pub(crate) struct Tape {
     /// How much output is still recorded.
     room: AtomicU64,
     state: Mutex<State>,
+    /// Something was recorded that has to be written away.
+    waits: Notify,
 }
 
 enum State {
@@ -60,6 +61,7 @@ impl Tape {
             mode: RecordMode::Off,
             room: AtomicU64::new(0),
             state: Mutex::new(State::Off),
+            waits: Notify::new(),
         }
     }
 
@@ -93,7 +95,7 @@ impl Tape {
         // gigabytes for another program.
         let bounded = mode == RecordMode::BestEffort && is_command;
         let room = AtomicU64::new(if bounded { COMMAND_OUTPUT } else { u64::MAX });
-        Ok(Self { clock, mode, room, state: Mutex::new(state) })
+        Ok(Self { clock, mode, room, state: Mutex::new(state), waits: Notify::new() })
     }
 
     /// Whether it is being made.
@@ -144,10 +146,13 @@ impl Tape {
                 State::Running(session) => session.deadline(),
                 State::Off | State::Failed => break,
             };
-            // Nothing waits: what comes next has its deadline within the recording's own bounds,
-            // of which a second is a fraction.
-            let soon = self.clock.now().plus(Duration::from_secs(1));
-            self.clock.sleep_until(deadline.unwrap_or(soon)).await;
+            match deadline {
+                Some(deadline) => self.clock.sleep_until(deadline).await,
+                None => {
+                    self.waits.notified().await;
+                    continue;
+                }
+            }
             let mut state = self.state.lock().await;
             let State::Running(session) = &mut *state else { continue };
             if session.due(self.clock.now()) {
@@ -180,7 +185,10 @@ impl Tape {
         state: &mut State,
         done: Result<(), RecordingError>,
     ) -> Result<(), RecordingError> {
-        let Err(err) = done else { return Ok(()) };
+        let Err(err) = done else {
+            self.waits.notify_one();
+            return Ok(());
+        };
         *state = State::Failed;
         if self.mode == RecordMode::Strict {
             return Err(err);

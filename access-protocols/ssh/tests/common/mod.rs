@@ -1,5 +1,13 @@
 //! A node behind a gate, served by SSH on loopback, and the real OpenSSH clients to reach it.
-#![allow(dead_code, unreachable_pub, clippy::type_complexity, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::type_complexity,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -175,10 +183,7 @@ impl Node {
             GateOptions::default(),
         ));
         let reach: Arc<dyn Reach> = Arc::new(
-            HostReach::builder()
-                .sftp_server("/usr/lib/openssh/sftp-server", [])
-                .build()
-                .unwrap(),
+            HostReach::builder().sftp_server("/usr/lib/openssh/sftp-server", []).build().unwrap(),
         );
         let resource = Resource {
             id: ResourceRef::node(ResourceName::new("web-1").unwrap()),
@@ -208,7 +213,18 @@ impl Node {
         let addr = listen(Arc::clone(&server), resource.id.clone()).await;
         let login = nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap().unwrap().name;
         Self {
-            dir, users, hosts, addr, rules, gate, sink, recorder, trust, server, resource, login,
+            dir,
+            users,
+            hosts,
+            addr,
+            rules,
+            gate,
+            sink,
+            recorder,
+            trust,
+            server,
+            resource,
+            login,
             known_hosts,
         }
     }
@@ -253,8 +269,7 @@ impl Node {
             Subject::User { name: UserName::new("alice").unwrap() },
             Timestamp::from_secs(now - 60),
         );
-        identity.logins =
-            wish.principals.iter().map(|login| Login::new(login).unwrap()).collect();
+        identity.logins = wish.principals.iter().map(|login| Login::new(login).unwrap()).collect();
         let document = String::from_utf8(identity.encode().unwrap()).unwrap();
         if wish.cert_type == CertType::User {
             builder.extension(SSH_IDENTITY_EXTENSION, &document).unwrap();
@@ -364,12 +379,7 @@ pub async fn output(mut command: Command) -> Output {
 }
 
 pub fn spawn(mut command: Command) -> Child {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 pub fn text(bytes: &[u8]) -> String {
