@@ -43,6 +43,10 @@ impl Connection {
         let id = self.streams.local_id().ok_or(Error::GoingAway)?;
         self.stats.opened += 1;
         self.streams.insert(id, StreamState::new(Phase::Opening, 0, window, self.now));
+        // Those that were answered need no deadline any more.
+        let streams = &self.streams;
+        let opening = |id| streams.get(id).is_some_and(|s| s.phase == Phase::Opening);
+        while self.open_deadlines.pop_front_if(|(_, id)| !opening(*id)).is_some() {}
         self.open_deadlines.push_back((self.now + self.config.open_timeout, id));
         Frame::Open { id, window, body: OpenBody::Known(header.clone()) }.encode(&mut self.control);
         Ok(id)
