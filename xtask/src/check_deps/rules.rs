@@ -102,7 +102,12 @@ pub(super) const MEMBERS: &[CrateRule] = &[
     member("access-agent", &["access-core", "access-tunnel", "access-client"], NO_PROTOCOL),
     member("access-host", &["access-core"], NO_CLUSTER),
     member("access-ssh", &["access-core"], NO_CLUSTER),
-    member("access-daemon", &["access-core"], NO_AUTHORITY),
+    // What daemons share holds how a host joins, too.
+    member(
+        "access-daemon",
+        &["access-core", "access-client", "access-agent", "access-host"],
+        NO_AUTHORITY,
+    ),
     member(
         "access-cli",
         &["access-core", "access-client", "access-host", "access-daemon"],
@@ -119,6 +124,7 @@ pub(super) const MEMBERS: &[CrateRule] = &[
             "access-auth",
             "access-backend",
             "access-ca",
+            "access-bin-auth",
         ],
         &[],
     ),
