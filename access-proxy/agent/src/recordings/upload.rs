@@ -1,0 +1,133 @@
+//! From the folder to Auth, until it is stored there.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use access_client::{AuthClient, ClientError, proto};
+use futures::StreamExt;
+use tokio::io::AsyncReadExt;
+use tokio::sync::oneshot;
+use tracing::{debug, info, warn};
+
+use super::{Shared, SpoolRecorder, Waiting};
+use crate::files;
+use crate::pause::Pause;
+use crate::spool::ClientSource;
+
+/// The size of the pieces that are sent, in bytes.
+const PART: usize = 256 * 1024;
+/// How many recordings are uploaded at once.
+const AT_ONCE: usize = 4;
+/// A look at the folder, in case a tick was missed.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+impl SpoolRecorder {
+    /// Uploads for as long as it is polled. One at a time.
+    pub async fn upload(&self, clients: ClientSource) {
+        let shared = &self.shared;
+        let mut ended = shared.ended.subscribe();
+        let mut pause = Pause::for_calls();
+        loop {
+            ended.mark_unchanged();
+            let failed = self.upload_waiting(&clients).await;
+            if failed == 0 {
+                pause.reset();
+                tokio::select! {
+                    _ = ended.changed() => {}
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                }
+            } else {
+                tokio::time::sleep(pause.after_failure()).await;
+            }
+        }
+    }
+
+    /// Uploads what waits now, once each, and says how many could not be.
+    pub async fn upload_waiting(&self, clients: &ClientSource) -> usize {
+        let waiting = match self.shared.waiting() {
+            Ok(waiting) => waiting,
+            Err(err) => {
+                warn!("the recordings cannot be listed: {err}");
+                return 1;
+            }
+        };
+        futures::stream::iter(waiting)
+            .map(|recording| upload_one(&self.shared, clients(), recording))
+            .buffer_unordered(AT_ONCE)
+            .filter(|uploaded| futures::future::ready(!uploaded))
+            .count()
+            .await
+    }
+}
+
+/// Uploads a recording and removes it. Says whether it worked.
+async fn upload_one(shared: &Arc<Shared>, client: AuthClient, recording: Waiting) -> bool {
+    let Waiting { session, path, size } = &recording;
+    let stored = if *size == 0 {
+        // The process ended before the first byte: there was no session.
+        Ok(())
+    } else {
+        send(&client, &recording).await
+    };
+    match stored {
+        Ok(()) | Err(ClientError::AlreadyExists(_)) => match files::remove(path) {
+            Ok(()) => {
+                shared.used.fetch_sub(*size, Ordering::Relaxed);
+                info!(%session, size, "the recording was uploaded");
+                true
+            }
+            Err(err) => {
+                warn!(%session, "the uploaded recording cannot be removed: {err}");
+                false
+            }
+        },
+        Err(err) => {
+            debug!(%session, "the recording was not uploaded: {err}");
+            false
+        }
+    }
+}
+
+async fn send(client: &AuthClient, recording: &Waiting) -> Result<(), ClientError> {
+    let unreadable = |err: io::Error| {
+        ClientError::Malformed(format!("{}: {err}", recording.path.display()))
+    };
+    let file = tokio::fs::File::open(&recording.path).await.map_err(unreadable)?;
+    let (broke, broken) = oneshot::channel();
+    let session = recording.session.to_string();
+    let parts = futures::stream::unfold((file, Some(broke), session), |state| async move {
+        let (mut file, mut broke, session) = state;
+        let mut data = Vec::with_capacity(PART);
+        match (&mut file).take(PART as u64).read_to_end(&mut data).await {
+            Ok(0) => None,
+            Ok(_) => {
+                // The first part names the session.
+                let part = proto::RecordingPart { session_id: session, data };
+                Some((part, (file, broke, String::new())))
+            }
+            Err(err) => {
+                if let Some(broke) = broke.take() {
+                    drop(broke.send(err));
+                }
+                // Ending here would pass a part of the recording off as the whole.
+                std::future::pending().await
+            }
+        }
+    });
+    let mut recordings = client.recordings();
+    let upload = recordings.upload(parts);
+    let answer = tokio::select! {
+        answer = upload => answer?.into_inner(),
+        Ok(err) = broken => return Err(unreadable(err)),
+    };
+    if answer.size == recording.size {
+        Ok(())
+    } else {
+        Err(ClientError::Malformed(format!(
+            "of {} bytes of the recording {} were stored",
+            recording.size, answer.size
+        )))
+    }
+}

@@ -1,0 +1,256 @@
+//! From the spool to Auth: in order, again and again until it is stored.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use access_client::{AuthClient, ClientError, proto, with_deadline};
+use access_core::audit::AuditError;
+use metrics::gauge;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::frame::{Found, lines};
+use super::open::State;
+use super::{Shared, SpoolSink, ring, segment};
+use crate::pause::Pause;
+
+/// Gives a client of Auth that shows the certificates of the moment.
+pub type ClientSource = Arc<dyn Fn() -> AuthClient + Send + Sync>;
+
+/// The most events in one call, and the most bytes; one event more may come.
+const MAX_EVENTS: usize = 256;
+const MAX_BATCH: usize = 1024 * 1024;
+/// Strangers' events wait in their ring while this much waits for delivery.
+const STRANGERS_BELOW: u64 = 1024 * 1024;
+/// How often acks are written while there is more to deliver.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How often the reserve is looked after.
+const TEND_EVERY: Duration = Duration::from_secs(30);
+
+/// Where the next event to be delivered is.
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    segment: u64,
+    offset: u64,
+}
+
+struct Batch {
+    events: Vec<Vec<u8>>,
+    last: u64,
+    cursor: Cursor,
+}
+
+impl SpoolSink {
+    /// Delivers for as long as it is polled. One at a time.
+    pub async fn deliver(&self, clients: ClientSource) {
+        let shared = Arc::clone(self.shared());
+        let writer = self.writer().to_string();
+        let mut synced = shared.synced.subscribe();
+        let mut strangers = shared.strangers.subscribe();
+        let mut cursor = Cursor::default();
+        let mut pause = Pause::for_calls();
+        let mut unsaved_since: Option<Instant> = None;
+        let mut down = false;
+        loop {
+            synced.mark_unchanged();
+            strangers.mark_unchanged();
+            if let Err(err) = blocking(&shared, take_strangers).await {
+                debug!("strangers' events stay where they are: {err}");
+            }
+            let batch = blocking(&shared, move |shared| read(shared, cursor)).await;
+            gauge!("access_audit_backlog").set(self.status().backlog as f64);
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(err) => {
+                    warn!("the audit spool cannot be read: {err}");
+                    tokio::time::sleep(pause.after_failure()).await;
+                    continue;
+                }
+            };
+            cursor = batch.cursor;
+            if batch.events.is_empty() {
+                if unsaved_since.take().is_some() {
+                    self.save().await;
+                }
+                tokio::select! {
+                    _ = synced.changed() => {}
+                    _ = strangers.changed() => {}
+                    () = tokio::time::sleep(TEND_EVERY) => {
+                        // Without space it stays missing, and is tried again.
+                        drop(blocking(&shared, |shared| shared.lock().restore_reserve()).await);
+                    }
+                }
+                continue;
+            }
+            let count = batch.events.len();
+            match emit(&clients(), &writer, batch.events).await {
+                Ok(stored) => {
+                    pause.reset();
+                    if std::mem::take(&mut down) {
+                        info!("audit events are delivered again");
+                    }
+                    debug!("{count} audit events were delivered, up to {}", batch.last);
+                    if stored < batch.last {
+                        // What is not stored comes again.
+                        cursor = Cursor::default();
+                        tokio::time::sleep(pause.after_failure()).await;
+                    }
+                    acked(&shared.acked, stored.min(batch.last));
+                    let since = *unsaved_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= SAVE_EVERY || self.has_delivered_segments() {
+                        self.save().await;
+                        unsaved_since = None;
+                    }
+                }
+                Err(err) => {
+                    if !std::mem::replace(&mut down, true) {
+                        warn!("audit events wait, they cannot be delivered: {err}");
+                    }
+                    cursor = Cursor::default();
+                    tokio::time::sleep(pause.after_failure()).await;
+                }
+            }
+        }
+    }
+
+    /// Remembers what was delivered, so that it needs not be delivered again.
+    pub(crate) async fn save(&self) {
+        let (generation, state) = {
+            let journal = self.lock();
+            let state = State {
+                writer: journal.writer().clone(),
+                acked: *self.shared().acked.borrow(),
+                taken: journal.taken,
+                sessions_at: journal.last_seq(),
+                sessions: journal.open_sessions.clone(),
+            };
+            (journal.generation, state)
+        };
+        // The state must not know of what a power cut could take back.
+        self.lock().want_sync();
+        self.shared().work.notify_one();
+        if self.wait_synced(generation).await.is_err() {
+            return;
+        }
+        let saved = blocking(self.shared(), move |shared| save(shared, &state)).await;
+        if let Err(err) = saved {
+            warn!("the audit spool's state cannot be written: {err}");
+        }
+    }
+
+    fn has_delivered_segments(&self) -> bool {
+        let acked = *self.shared().acked.borrow();
+        !self.lock().delivered_segments(acked).is_empty()
+    }
+}
+
+fn acked(sender: &watch::Sender<u64>, stored: u64) {
+    sender.send_if_modified(|acked| {
+        let more = stored > *acked;
+        *acked = stored.max(*acked);
+        more
+    });
+}
+
+/// Writes the state, then removes the segments that it makes superfluous.
+fn save(shared: &Shared, state: &State) -> io::Result<()> {
+    let mut saved = state.save(&shared.dir);
+    if saved.as_ref().is_err_and(crate::files::is_full) && shared.lock().give_up_reserve() {
+        saved = state.save(&shared.dir);
+    }
+    saved?;
+    let delivered = shared.lock().delivered_segments(state.acked);
+    for first in &delivered {
+        crate::files::remove(&segment::path(&shared.dir, *first))?;
+    }
+    shared.lock().forget_segments(&delivered);
+    Ok(())
+}
+
+/// Moves strangers' events into the journal while little waits there.
+fn take_strangers(shared: &Shared) -> io::Result<()> {
+    let acked = *shared.acked.borrow();
+    let (paths, taken) = {
+        let journal = shared.lock();
+        let waiting = journal.status(acked);
+        if waiting.strangers == 0 || (waiting.backlog > 0 && waiting.bytes > STRANGERS_BELOW) {
+            return Ok(());
+        }
+        (journal.ring.paths(), journal.taken)
+    };
+    let events = ring::read(&paths, taken, MAX_EVENTS)?;
+    let moved = shared.lock().take_over(&events);
+    shared.work.notify_one();
+    match moved {
+        Ok(()) | Err(AuditError::Full) => Ok(()),
+        Err(err) => Err(io::Error::other(err)),
+    }
+}
+
+/// The next events that are synced and not stored yet.
+fn read(shared: &Shared, cursor: Cursor) -> io::Result<Batch> {
+    let acked = *shared.acked.borrow();
+    let synced = shared.synced.borrow().seq;
+    let mut batch = Batch { events: Vec::new(), last: acked, cursor };
+    if synced <= acked {
+        return Ok(batch);
+    }
+    let mut next = acked + 1;
+    let mut bytes = 0;
+    loop {
+        let (path, first, active) = shared.lock().segment_of(next);
+        if batch.cursor.segment != first {
+            batch.cursor = Cursor { segment: first, offset: 0 };
+        }
+        let contents = read_from(&path, batch.cursor.offset)?;
+        let start = batch.cursor.offset;
+        for found in lines(&contents) {
+            let (line, end) = match found {
+                Found::Line(line, end) => (line, end),
+                Found::Damaged(end) => {
+                    batch.cursor.offset = start + u64::try_from(end).unwrap_or(0);
+                    continue;
+                }
+            };
+            if line.number > synced || batch.events.len() >= MAX_EVENTS || bytes >= MAX_BATCH {
+                return Ok(batch);
+            }
+            batch.cursor.offset = start + u64::try_from(end).unwrap_or(0);
+            if line.number > acked {
+                bytes += line.json.len();
+                batch.events.push(line.json.to_vec());
+                batch.last = line.number;
+            }
+        }
+        if active || !batch.events.is_empty() {
+            return Ok(batch);
+        }
+        // This file holds nothing more that can be read; the next one may.
+        next = shared.lock().end_of_segment(first).max(next) + 1;
+    }
+}
+
+fn read_from(path: &std::path::Path, offset: u64) -> io::Result<Vec<u8>> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = std::fs::File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut contents = Vec::new();
+    file.read_to_end(&mut contents)?;
+    Ok(contents)
+}
+
+async fn emit(client: &AuthClient, writer: &str, events: Vec<Vec<u8>>) -> Result<u64, ClientError> {
+    let request = proto::EmitRequest { writer: writer.to_owned(), events };
+    Ok(client.audit().emit(with_deadline(request)).await?.into_inner().stored_up_to)
+}
+
+/// Runs what touches the disk where it may block.
+async fn blocking<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    work: impl FnOnce(&Shared) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let shared = Arc::clone(shared);
+    tokio::task::spawn_blocking(move || work(&shared)).await.map_err(io::Error::other)?
+}

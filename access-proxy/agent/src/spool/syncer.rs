@@ -1,0 +1,75 @@
+//! The thread that syncs: one fsync for everybody who waits.
+
+use std::sync::{Arc, PoisonError};
+
+use access_core::audit::AuditError;
+use tracing::error;
+
+use super::journal::unavailable;
+use super::{SYNC_WITHIN, Shared};
+use crate::files;
+
+/// How far everything is on the disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Synced {
+    /// The generation of the journal.
+    pub(super) generation: u64,
+    /// The last number.
+    pub(super) seq: u64,
+    /// Why nothing is synced any more.
+    pub(super) failed: Option<String>,
+}
+
+/// Starts the thread. It ends when the journal is closing.
+pub(super) fn start(shared: Arc<Shared>) -> Result<(), AuditError> {
+    std::thread::Builder::new()
+        .name("audit-spool".into())
+        .spawn(move || while round(&shared) {})
+        .map(drop)
+        .map_err(|err| unavailable(err.to_string()))
+}
+
+/// Waits for something to sync, then syncs it. Says whether there will be more.
+fn round(shared: &Shared) -> bool {
+    let mut journal = shared.lock();
+    while journal.unsynced.is_empty() && !journal.sync_wanted && !journal.closing {
+        journal = shared.work.wait(journal).unwrap_or_else(PoisonError::into_inner);
+    }
+    if !journal.sync_wanted && !journal.closing {
+        // Nobody waits: what comes meanwhile shares the same sync.
+        (journal, _) = shared
+            .work
+            .wait_timeout_while(journal, SYNC_WITHIN, |j| !j.sync_wanted && !j.closing)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+    let files = std::mem::take(&mut journal.unsynced);
+    let names = std::mem::take(&mut journal.names_unsynced);
+    journal.sync_wanted = false;
+    let (generation, seq, more) = (journal.generation, journal.last_seq(), !journal.closing);
+    let failed_before = journal.failed.is_some();
+    let some_file = journal.reserve_path();
+    drop(journal);
+
+    let mut result = files.iter().try_for_each(|file| file.sync_data());
+    if names {
+        result = result.and_then(|()| files::sync_parent(&some_file));
+    }
+    match result {
+        Ok(()) if failed_before => {}
+        Ok(()) => {
+            shared.synced.send_modify(|synced| {
+                synced.generation = generation;
+                synced.seq = seq;
+            });
+        }
+        Err(err) => {
+            // After a failed sync nobody knows which pages the disk has (and the next sync may
+            // well claim success), so that nothing more may be promised.
+            error!("the audit spool cannot be synced and takes nothing more: {err}");
+            let why = format!("syncing failed: {err}");
+            shared.lock().failed = Some(why.clone());
+            shared.synced.send_modify(|synced| synced.failed = Some(why));
+        }
+    }
+    more
+}

@@ -1,0 +1,221 @@
+//! From a stream of a tunnel to the protocol that serves it.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use access_core::identity::SharedTrust;
+use access_core::protocol::{Incoming, Protocol};
+use access_core::time::Clock;
+use access_core::tls::{ALPN_SSH, ClientAuth, SharedKey, TlsError, peer_identity, server_config};
+use access_core::{ClusterName, ResourceKind, ResourceRef, TraceId, VerifiedIdentity};
+use access_tunnel::{Flavour, OpenHeader, PendingStream, RefuseCode, Stream};
+use futures::FutureExt;
+use metrics::{counter, gauge};
+use rustls::server::Acceptor;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error};
+
+/// How much may come through all tunnels together.
+#[derive(Clone, Debug)]
+pub(crate) struct DispatchLimits {
+    /// Streams at once.
+    pub(crate) streams: usize,
+    /// How long a client's TLS handshake may take.
+    pub(crate) handshake: Duration,
+}
+
+/// Hands streams to protocols.
+pub(crate) struct Dispatcher {
+    cluster: ClusterName,
+    resources: HashSet<ResourceRef>,
+    protocols: HashMap<ResourceKind, Served>,
+    trust: Arc<SharedTrust>,
+    clock: Arc<dyn Clock>,
+    limits: DispatchLimits,
+    slots: Arc<Semaphore>,
+    tasks: TaskTracker,
+    /// Nothing new is taken.
+    draining: CancellationToken,
+    /// What is open is cut.
+    cut: CancellationToken,
+}
+
+struct Served {
+    protocol: Arc<dyn Protocol>,
+    tls: Arc<rustls::ServerConfig>,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(
+        cluster: ClusterName,
+        resources: impl IntoIterator<Item = ResourceRef>,
+        protocols: impl IntoIterator<Item = Arc<dyn Protocol>>,
+        trust: Arc<SharedTrust>,
+        key: &Arc<SharedKey>,
+        clock: Arc<dyn Clock>,
+        limits: DispatchLimits,
+    ) -> Result<Self, TlsError> {
+        let protocols = protocols
+            .into_iter()
+            .map(|protocol| {
+                let kind = protocol.kind();
+                // A client that offers no protocol is served as well.
+                let alpn: &[&[u8]] = match kind {
+                    ResourceKind::Node => &[ALPN_SSH],
+                    _ => &[],
+                };
+                let auth = ClientAuth::Optional(Arc::clone(&trust));
+                let tls = server_config(auth, Arc::clone(key) as _, Arc::clone(&clock), alpn)?;
+                Ok((kind, Served { protocol, tls: Arc::new(tls) }))
+            })
+            .collect::<Result<_, TlsError>>()?;
+        Ok(Self {
+            cluster,
+            resources: resources.into_iter().collect(),
+            protocols,
+            trust,
+            clock,
+            slots: Arc::new(Semaphore::new(limits.streams)),
+            limits,
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        })
+    }
+
+    /// Takes a stream, or refuses it.
+    pub(crate) fn take(self: &Arc<Self>, pending: PendingStream) {
+        let (resource, slot) = match self.admit(pending.header()) {
+            Ok(admitted) => admitted,
+            Err((code, why)) => {
+                debug!(target = pending.header().target.as_str(), "refused a stream: {why}");
+                counter!("access_agent_refused_total", "reason" => why).increment(1);
+                pending.refuse(code, why);
+                return;
+            }
+        };
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move {
+            gauge!("access_agent_streams").increment(1);
+            let header = pending.header().clone();
+            let trace_id = TraceId::from_random(header.trace_id);
+            let served = AssertUnwindSafe(async {
+                match pending.accept() {
+                    Ok(stream) => this.serve(stream, &header, resource, trace_id.clone()).await,
+                    Err(err) => debug!(%trace_id, "the proxy gave up a stream: {err}"),
+                }
+            })
+            .catch_unwind();
+            tokio::select! {
+                served = served => {
+                    if served.is_err() {
+                        error!(%trace_id, "serving a connection panicked");
+                        counter!("access_agent_panics_total").increment(1);
+                    }
+                }
+                () = this.cut.cancelled() => debug!(%trace_id, "cut: the agent stops"),
+            }
+            drop(slot);
+            gauge!("access_agent_streams").decrement(1);
+        });
+    }
+
+    /// Takes nothing more, lets what is open end within `deadline`, and cuts the rest.
+    pub(crate) async fn drain(&self, deadline: Duration) {
+        self.draining.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
+            self.cut.cancel();
+            self.tasks.wait().await;
+        }
+    }
+
+    /// How many streams are open.
+    pub(crate) fn open(&self) -> usize {
+        self.tasks.len()
+    }
+
+    fn admit(
+        &self,
+        header: &OpenHeader,
+    ) -> Result<(ResourceRef, OwnedSemaphorePermit), (RefuseCode, &'static str)> {
+        if self.draining.is_cancelled() {
+            return Err((RefuseCode::GOING_AWAY, "the agent is stopping"));
+        }
+        let unknown = (RefuseCode::UNKNOWN_TARGET, "not served here");
+        let resource: ResourceRef = header.target.parse().map_err(|_| unknown)?;
+        if !self.resources.contains(&resource) || !self.protocols.contains_key(&resource.kind) {
+            return Err(unknown);
+        }
+        let slot = Arc::clone(&self.slots)
+            .try_acquire_owned()
+            .map_err(|_| (RefuseCode::OVERLOADED, "too many connections at once"))?;
+        Ok((resource, slot))
+    }
+
+    async fn serve(
+        &self,
+        stream: Stream,
+        header: &OpenHeader,
+        resource: ResourceRef,
+        trace_id: TraceId,
+    ) {
+        let Some(served) = self.protocols.get(&resource.kind) else { return };
+        let client_addr = header.client_addr;
+        let incoming = match header.flavour {
+            Flavour::Raw => {
+                Incoming { stream: Box::new(stream), peer: None, resource, client_addr, trace_id }
+            }
+            Flavour::Tls => {
+                let name = resource.dns_name(&self.cluster);
+                let handshake = self.handshake(stream, served, &name);
+                let done = tokio::time::timeout(self.limits.handshake, handshake).await;
+                match done.unwrap_or_else(|_| Err("the TLS handshake took too long".into())) {
+                    Ok((stream, peer)) => {
+                        let stream = Box::new(stream);
+                        Incoming { stream, peer, resource, client_addr, trace_id }
+                    }
+                    Err(why) => {
+                        debug!(%trace_id, client = ?client_addr, "refused a client: {why}");
+                        counter!("access_agent_refused_total", "reason" => "tls").increment(1);
+                        return;
+                    }
+                }
+            }
+        };
+        served.protocol.serve(incoming).await;
+    }
+
+    async fn handshake(
+        &self,
+        stream: Stream,
+        served: &Served,
+        name: &str,
+    ) -> Result<(TlsStream<Stream>, Option<VerifiedIdentity>), String> {
+        let text = |err: std::io::Error| err.to_string();
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(text)?;
+        // The proxy led here by the name that it read; a client that asked for another one is not
+        // where it wants to be.
+        let asked = hello.client_hello().server_name().map(str::to_owned);
+        if !asked.as_deref().is_some_and(|asked| asked.eq_ignore_ascii_case(name)) {
+            return Err(format!("the client asks for {asked:?}, not for {name}"));
+        }
+        let stream = hello.into_stream(Arc::clone(&served.tls)).await.map_err(text)?;
+        let (_, connection) = stream.get_ref();
+        let peer = peer_identity(connection, &self.trust, self.clock.now())
+            .map_err(|err| err.to_string())?;
+        Ok((stream, peer))
+    }
+}
+
+impl std::fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dispatcher").field("resources", &self.resources).finish_non_exhaustive()
+    }
+}

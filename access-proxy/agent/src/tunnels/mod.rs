@@ -1,0 +1,10 @@
+//! Tunnels to the cluster's proxies, and what comes through them.
+
+mod dispatch;
+mod link;
+mod pool;
+mod proxies;
+
+pub(crate) use dispatch::{Dispatcher, DispatchLimits};
+pub(crate) use pool::Pool;
+pub(crate) use proxies::Proxies;
