@@ -70,9 +70,8 @@ impl AuthService {
     }
 
     async fn count(&self, kind: ApiKind) -> Result<u64> {
-        let range = access_backend::KeyRange::from(
-            crate::resources::KindEntry::of(kind)?.prefix()?,
-        );
+        let range =
+            access_backend::KeyRange::from(crate::resources::KindEntry::of(kind)?.prefix()?);
         let (mut count, mut after) = (0, None);
         loop {
             let page = self

@@ -1,12 +1,12 @@
 //! The one place that every call passes: what each needs, and whether the caller has it.
 
 use access_core::gate::Denied;
+use access_core::gate::PolicySource;
 use access_core::policy::{
     Action, ApiKind, Context, Decision, Reason, Target, Verb, granted_accounts,
 };
 use access_core::role::AccountKind;
 use access_core::{HostId, Resource, ResourceName, ResourceRef, VerifiedIdentity};
-use access_core::gate::PolicySource;
 use tonic::Request;
 
 use crate::caller::{Call, Caller, Peer};
@@ -125,11 +125,12 @@ impl AuthService {
                 }
                 self.authorize(&call, verb, kind, None, None).await?;
             }
-            Need::Document(_) => {
-                if let Caller::Stranger = call.caller {
-                    return Err(stranger());
-                }
-            }
+            Need::Document(_) => match &call.caller {
+                Caller::LocalAdmin => {}
+                Caller::Stranger => return Err(stranger()),
+                // Whoever is locked out is told so, and not shown an empty list.
+                Caller::Verified(who) => self.check_identity(who, &call)?,
+            },
         }
         Ok(call)
     }
@@ -240,8 +241,7 @@ fn stranger() -> Error {
 fn refusal(denied: Denied) -> Error {
     let public = denied.public();
     match denied {
-        Denied::Certificate(_)
-        | Denied::Policy(Reason::UnknownUser | Reason::Void { .. }) => {
+        Denied::Certificate(_) | Denied::Policy(Reason::UnknownUser | Reason::Void { .. }) => {
             Error::Unauthenticated(public)
         }
         Denied::Audit(err) => err.into(),

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use access_core::Timestamp;
 use access_core::audit::Text;
 use access_core::audit::events::Actor;
 use access_core::identity::{SharedTrust, TrustStore, VerifiedIdentity, VerifyError};
-use access_core::Timestamp;
 use arc_swap::ArcSwap;
 use rustls_pki_types::CertificateDer;
 
@@ -96,7 +96,7 @@ impl Peer {
 
     /// The same for events.
     pub(crate) fn remote(&self) -> Option<Text<256>> {
-        self.0.address.map(|address| Text::of(address))
+        self.0.address.map(Text::of)
     }
 }
 

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use access_backend::{Backend, Batch, Condition, Operation};
-use access_ca::{Authority, AuthorityDocument, KeyStore, NewAuthority, SealingKey, SoftwareKeyStore};
+use access_ca::{
+    Authority, AuthorityDocument, KeyStore, NewAuthority, SealingKey, SoftwareKeyStore,
+};
 use access_client::types::{ClusterConfigDocument, ClusterConfigSpec};
 use access_core::identity::AuthorityKind;
 use access_core::ids::uuid_text;
@@ -86,8 +88,10 @@ async fn find(backend: &dyn Backend, options: &Options, made: bool) -> Result<Op
             .ok_or_else(|| Error::stored(key.as_str(), "it is not there"))?;
         Ok::<_, Error>(Arc::new(Authority::open(&*keys, row.value)?))
     };
-    let authorities =
-        Authorities { user: open(AuthorityKind::User).await?, host: open(AuthorityKind::Host).await? };
+    let authorities = Authorities {
+        user: open(AuthorityKind::User).await?,
+        host: open(AuthorityKind::Host).await?,
+    };
     Ok(Some(Found { config, authorities, keys, made }))
 }
 
@@ -145,12 +149,11 @@ fn prepare_dir(dir: &Path) -> Result<()> {
 }
 
 fn sealing_key(options: &Options, may_make: bool) -> Result<SealingKey> {
-    let given = options
-        .seal_key_file
-        .clone()
-        .or_else(|| std::env::var_os(SEAL_KEY_ENV).map(PathBuf::from));
+    let given =
+        options.seal_key_file.clone().or_else(|| std::env::var_os(SEAL_KEY_ENV).map(PathBuf::from));
     let path = given.clone().unwrap_or_else(|| options.data_dir.join("seal.key"));
-    let absent = matches!(std::fs::metadata(&path), Err(err) if err.kind() == std::io::ErrorKind::NotFound);
+    let absent =
+        matches!(std::fs::metadata(&path), Err(err) if err.kind() == std::io::ErrorKind::NotFound);
     if absent && given.is_none() {
         if !may_make {
             return Err(Error::file(

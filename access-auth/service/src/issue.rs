@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use access_ca::{HostDraft, IssuingPolicy, SanName, ServerDraft, Signed, SshPermissions, UserDraft};
+use access_ca::{
+    HostDraft, IssuingPolicy, SanName, ServerDraft, Signed, SshPermissions, UserDraft,
+};
 use access_client::proto;
 use access_client::types::UserDocument;
 use access_core::audit::events::CertCreate;
 use access_core::audit::{AuditSink, Durability, Object};
 use access_core::identity::{Identity, Service, SourcePin, Subject};
 use access_core::policy::{certificate_limits, logins_for};
-use access_core::{HostId, ResourceRef, Timestamp, UserName, Validity};
+use access_core::{HostId, Login, ResourceRef, Timestamp, UserName, Validity};
 use ssh_key::public::KeyData;
 
 use crate::error::{Error, Result};
@@ -20,6 +22,8 @@ use crate::service::AuthService;
 
 /// How long a user's certificate holds when nobody asks for another time.
 const USER_TTL: Duration = Duration::from_secs(12 * 3600);
+/// What the principal begins with of users who have no login; random digits follow.
+const NO_LOGIN: &str = "no-login-";
 
 /// Keys to be certified, read.
 pub(crate) struct Keys {
@@ -95,10 +99,14 @@ impl AuthService {
             })?;
             identity.source_pin = Some(SourcePin::address(from));
         }
+        if identity.logins.is_empty() {
+            // A certificate without principals would be good for everybody, and none at all would
+            // keep an auditor from logging in: so one that is no account anywhere.
+            let suffix = data_encoding::HEXLOWER.encode(&secrets::random::<8>()?);
+            identity.logins.push(Login::new(format!("{NO_LOGIN}{suffix}"))?);
+        }
         let mut draft = UserDraft::new(identity, asked.unwrap_or(USER_TTL));
-        // Without a login there is nothing to do by SSH, and no certificate without a principal.
-        let no_logins = draft.identity.logins.is_empty() && keys.tls.is_some();
-        draft.ssh_public_key = keys.ssh.filter(|_| !no_logins);
+        draft.ssh_public_key = keys.ssh;
         draft.tls_public_key = keys.tls;
         draft.ssh_permissions = SshPermissions {
             pty: limits.permit_pty,
@@ -186,8 +194,7 @@ impl AuthService {
         let authorities = authorities
             .trusted()
             .map(|authority| {
-                proto::Authority::try_from(authority)
-                    .map_err(|err| Error::stored("authority", err))
+                proto::Authority::try_from(authority).map_err(|err| Error::stored("authority", err))
             })
             .into_iter()
             .collect::<Result<_>>()?;

@@ -148,10 +148,7 @@ impl Live {
                 Ok(()) => tracing::info!("the store's watch starts afresh"),
             }
             let now = self.clock.now();
-            self.broken_since
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get_or_insert(now);
+            self.broken_since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
             tokio::time::sleep(RETRY).await;
         }
     }
@@ -234,19 +231,17 @@ impl Live {
                     builder
                 }
             },
-            Some("cluster") => {
-                match Document::<ClusterConfigSpec>::from_json(&item.value) {
-                    Ok(config) if config.spec.cluster_name == self.cluster => {
-                        let settings = config.spec.settings.clone();
-                        self.config.store(Arc::new(config.spec));
-                        builder.settings(settings)
-                    }
-                    _ => {
-                        tracing::error!("the cluster's stored settings cannot be used");
-                        builder
-                    }
+            Some("cluster") => match Document::<ClusterConfigSpec>::from_json(&item.value) {
+                Ok(config) if config.spec.cluster_name == self.cluster => {
+                    let settings = config.spec.settings.clone();
+                    self.config.store(Arc::new(config.spec));
+                    builder.settings(settings)
                 }
-            }
+                _ => {
+                    tracing::error!("the cluster's stored settings cannot be used");
+                    builder
+                }
+            },
             Some("authorities") => {
                 if let Err(error) = self.put_authority(item) {
                     tracing::error!(key = %item.key, %error, "a stored authority cannot be used");

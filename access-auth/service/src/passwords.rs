@@ -127,8 +127,7 @@ fn hash(password: &Zeroizing<String>) -> Result<String> {
 }
 
 fn verify(password: &Zeroizing<String>, stored: &str) -> Result<bool> {
-    let stored = PasswordHash::new(stored)
-        .map_err(|err| Error::stored("password hash", err))?;
+    let stored = PasswordHash::new(stored).map_err(|err| Error::stored("password hash", err))?;
     Ok(argon2()?.verify_password(password.as_bytes(), &stored).is_ok())
 }
 

@@ -199,10 +199,7 @@ impl AuthService {
             .operations
             .iter()
             .map(|operation| {
-                (
-                    operation.key().clone(),
-                    matches!(operation, access_backend::Operation::Put(_)),
-                )
+                (operation.key().clone(), matches!(operation, access_backend::Operation::Put(_)))
             })
             .filter(|(key, _)| Live::follows(key))
             .collect();

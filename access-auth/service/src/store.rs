@@ -44,7 +44,8 @@ pub(crate) async fn row<T: DeserializeOwned>(
     key: &Key,
 ) -> Result<Option<Row<T>>> {
     let Some(item) = backend.get(key).await? else { return Ok(None) };
-    let value = serde_json::from_slice(&item.value).map_err(|err| Error::stored(key.as_str(), err))?;
+    let value =
+        serde_json::from_slice(&item.value).map_err(|err| Error::stored(key.as_str(), err))?;
     Ok(Some(Row { value, revision: item.revision }))
 }
 
@@ -87,8 +88,7 @@ pub(crate) fn bare<S: DocumentSpec>(document: &Document<S>) -> Result<Vec<u8>> {
         metadata: access_core::document::Metadata,
         spec: &'a S,
     }
-    let form =
-        Form { kind: S::KIND.as_str(), version: S::VERSION, metadata, spec: &document.spec };
+    let form = Form { kind: S::KIND.as_str(), version: S::VERSION, metadata, spec: &document.spec };
     serde_json::to_vec(&form).map_err(|err| Error::Internal(err.to_string()))
 }
 

@@ -15,9 +15,8 @@ impl Identity for Api {
         request: Request<proto::WhoAmIRequest>,
     ) -> Result<Response<proto::WhoAmIResponse>, Status> {
         self.call(Method::WhoAmI, request, |_, call, _| async move {
-            let who = call
-                .identity()
-                .ok_or_else(|| Error::Internal("nobody was admitted".into()))?;
+            let who =
+                call.identity().ok_or_else(|| Error::Internal("nobody was admitted".into()))?;
             let identity =
                 who.identity().encode().map_err(|err| Error::Internal(err.to_string()))?;
             let not_after = who.validity().not_after().as_millis();

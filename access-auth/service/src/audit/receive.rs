@@ -42,7 +42,9 @@ impl AuthService {
         for json in &request.events {
             let envelope = self.check_event(json, &writer)?;
             if envelope.seq <= last {
-                return Err(Error::Invalid("the events are not in the order of their numbers".into()));
+                return Err(Error::Invalid(
+                    "the events are not in the order of their numbers".into(),
+                ));
             }
             let expected = last.max(before) + 1;
             if gap.is_none() && envelope.seq > expected {
@@ -72,8 +74,7 @@ impl AuthService {
                 json.len()
             )));
         }
-        let envelope =
-            Envelope::from_json(json).map_err(|err| Error::Invalid(err.to_string()))?;
+        let envelope = Envelope::from_json(json).map_err(|err| Error::Invalid(err.to_string()))?;
         if envelope.writer != *writer {
             return Err(Error::Invalid("an event is of another writer".into()));
         }

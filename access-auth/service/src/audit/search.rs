@@ -22,12 +22,13 @@ impl AuthService {
         let moment = |millis_since: i64| {
             (millis_since > 0).then(|| millis(Timestamp::from_millis(millis_since)))
         };
-        let after: Option<EventCursor> = match request.page_token.as_str() {
-            "" => None,
-            token => Some(token.parse().map_err(|_| {
-                Error::Invalid("the page token was not made by a search".into())
-            })?),
-        };
+        let after: Option<EventCursor> =
+            match request.page_token.as_str() {
+                "" => None,
+                token => Some(token.parse().map_err(|_| {
+                    Error::Invalid("the page token was not made by a search".into())
+                })?),
+            };
         let query = EventQuery {
             from: moment(request.from),
             to: moment(request.to),
@@ -38,10 +39,7 @@ impl AuthService {
             } else {
                 EventOrder::OldestFirst
             },
-            limit: usize::try_from(request.page_size)
-                .ok()
-                .filter(|size| *size > 0)
-                .unwrap_or(PAGE),
+            limit: usize::try_from(request.page_size).ok().filter(|size| *size > 0).unwrap_or(PAGE),
             after,
         };
         let page = self.inner.storage.events.search(&query).await?;

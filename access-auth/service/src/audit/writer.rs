@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use access_backend::EventStore;
 use access_core::audit::events::AuditDropped;
-use access_core::audit::{AuditError, AuditSink, Durability, Event, MAX_EVENT_BYTES, Stamper, Text};
+use access_core::audit::{
+    AuditError, AuditSink, Durability, Event, MAX_EVENT_BYTES, Stamper, Text,
+};
 use access_core::{Clock, ClusterName, Timestamp, WriterId};
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};

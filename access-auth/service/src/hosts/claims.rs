@@ -39,7 +39,8 @@ impl Claims {
     ) -> Result<Self> {
         let proto::HostClaims { nodename, services, resources, public_names } =
             claims.unwrap_or_default();
-        if resources.len() > MAX_RESOURCES || public_names.len() > MAX_NAMES || services.len() > 16 {
+        if resources.len() > MAX_RESOURCES || public_names.len() > MAX_NAMES || services.len() > 16
+        {
             return Err(Error::Invalid(format!(
                 "a host may claim {MAX_RESOURCES} resources and {MAX_NAMES} names at most"
             )));

@@ -75,14 +75,11 @@ impl AuthService {
             format: Some("download".into()),
         };
         self.inner.audit.accept(event.into(), Durability::Synced).await?;
-        let place = place
-            .ok_or_else(|| Error::NotFound(format!("there is no recording of session {session}")))?;
-        let object = self
-            .inner
-            .recordings
-            .get(&Path::from(place.value.object))
-            .await
-            .map_err(failed)?;
+        let place = place.ok_or_else(|| {
+            Error::NotFound(format!("there is no recording of session {session}"))
+        })?;
+        let object =
+            self.inner.recordings.get(&Path::from(place.value.object)).await.map_err(failed)?;
         let mut bytes = object.into_stream();
         let (parts, stream) = mpsc::channel(QUEUE);
         let pause = self.inner.limits.pause;

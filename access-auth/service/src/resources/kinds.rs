@@ -88,8 +88,9 @@ impl KindEntry {
             .and_then(serde_json::Value::as_object_mut)
             .ok_or_else(|| Error::stored(item.key.as_str(), "it has no metadata"))?;
         metadata.insert("revision".into(), revision.clone().into());
-        let metadata: Metadata = serde_json::from_value(serde_json::Value::Object(metadata.clone()))
-            .map_err(|err| Error::stored(item.key.as_str(), err))?;
+        let metadata: Metadata =
+            serde_json::from_value(serde_json::Value::Object(metadata.clone()))
+                .map_err(|err| Error::stored(item.key.as_str(), err))?;
         if metadata.expires.is_some_and(|expires| expires <= now) {
             return Ok(None);
         }

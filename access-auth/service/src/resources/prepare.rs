@@ -93,15 +93,16 @@ impl AuthService {
         expires: Option<Timestamp>,
     ) -> Result<Prepared> {
         let name = &document.metadata.name;
-        let key = entry.key(name, self.cluster().as_str()).map_err(|_| {
-            Error::Invalid(format!("metadata.name: {name:.80} cannot be a name"))
-        })?;
+        let key = entry
+            .key(name, self.cluster().as_str())
+            .map_err(|_| Error::Invalid(format!("metadata.name: {name:.80} cannot be a name")))?;
         let expires = document.metadata.expires.or(expires);
         if expires.is_some_and(|expires| expires <= self.now()) {
             return Err(Error::Invalid("metadata.expires: that moment has passed".into()));
         }
         let json = store::bare(&document)?;
-        let value = serde_json::from_slice(&json).map_err(|err| Error::Internal(err.to_string()))?;
+        let value =
+            serde_json::from_slice(&json).map_err(|err| Error::Internal(err.to_string()))?;
         let item = store::expiring(NewItem::new(key, Value::new(json)?), expires);
         Ok(Prepared { item, value, expires })
     }
@@ -165,13 +166,10 @@ impl AuthService {
     }
 
     async fn check_user_exists(&self, user: &UserName) -> Result<()> {
-        self.user(user)
-            .await
-            .map(drop)
-            .map_err(|err| match err {
-                Error::NotFound(why) => Error::Invalid(format!("spec.target.user: {why}")),
-                other => other,
-            })
+        self.user(user).await.map(drop).map_err(|err| match err {
+            Error::NotFound(why) => Error::Invalid(format!("spec.target.user: {why}")),
+            other => other,
+        })
     }
 
     /// A node tells of itself; whoever else writes it must leave it with its owner.

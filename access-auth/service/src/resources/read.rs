@@ -33,12 +33,7 @@ impl AuthService {
     }
 
     /// A node, for whoever may read nodes or see this one.
-    async fn get_node(
-        &self,
-        call: &Call,
-        entry: KindEntry,
-        name: &str,
-    ) -> Result<proto::Document> {
+    async fn get_node(&self, call: &Call, entry: KindEntry, name: &str) -> Result<proto::Document> {
         let found = self.find(entry, name).await?;
         let target = Target::Api { kind: ApiKind::Node, name: Some(name.into()), owner: None };
         if self.would_allow(call, &Action::Api(Verb::Read), &target) {
@@ -77,12 +72,8 @@ impl AuthService {
         };
         let mut page = PageBuilder::new(request.page_size);
         loop {
-            let rows = self
-                .inner
-                .storage
-                .backend
-                .range(&range, MAX_PAGE_ITEMS, after.as_ref())
-                .await?;
+            let rows =
+                self.inner.storage.backend.range(&range, MAX_PAGE_ITEMS, after.as_ref()).await?;
             let now = self.now();
             let mut documents = Vec::with_capacity(rows.items.len());
             for item in &rows.items {
@@ -153,8 +144,7 @@ impl AuthService {
     pub(crate) async fn names_of(&self, kind: ApiKind) -> Result<Vec<String>> {
         let entry = KindEntry::of(kind)?;
         let range = KeyRange::from(entry.prefix()?);
-        let rows =
-            access_backend::read_all(&*self.inner.storage.backend, &range, 10_000).await?;
+        let rows = access_backend::read_all(&*self.inner.storage.backend, &range, 10_000).await?;
         Ok(rows.iter().map(|item| entry.name_in(&item.key)).collect())
     }
 
@@ -164,8 +154,7 @@ impl AuthService {
         use access_client::types::ServerSpec;
         let entry = KindEntry::of(ApiKind::Server)?;
         let range = KeyRange::from(entry.prefix()?);
-        let rows =
-            access_backend::read_all(&*self.inner.storage.backend, &range, 10_000).await?;
+        let rows = access_backend::read_all(&*self.inner.storage.backend, &range, 10_000).await?;
         let mut addresses = Vec::new();
         for item in &rows {
             let server = crate::store::read::<ServerSpec>(item)?;

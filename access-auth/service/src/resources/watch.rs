@@ -144,16 +144,14 @@ impl Watcher {
     fn check_caller(&self) -> Result<(), Ended> {
         let service = &self.service;
         let denied = || Ended::Failed(Error::Denied("access was withdrawn".into()));
-        let caller = self
-            .call
-            .peer
-            .caller(service.inner.live.trust(), service.now())
-            .map_err(|err| Ended::Failed(Error::Unauthenticated(format!("{err}: log in again"))))?;
+        let caller =
+            self.call.peer.caller(service.inner.live.trust(), service.now()).map_err(|err| {
+                Ended::Failed(Error::Unauthenticated(format!("{err}: log in again")))
+            })?;
         let call = Call { caller, peer: self.call.peer.clone() };
         let action = Action::Api(Verb::List);
-        let allowed = |entry: &KindEntry| {
-            service.would_allow(&call, &action, &Target::api(entry.kind))
-        };
+        let allowed =
+            |entry: &KindEntry| service.would_allow(&call, &action, &Target::api(entry.kind));
         if self.kinds.iter().all(allowed) { Ok(()) } else { Err(denied()) }
     }
 

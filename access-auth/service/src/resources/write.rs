@@ -47,19 +47,23 @@ impl AuthService {
         let name = text("/metadata/name")
             .filter(|name| !name.is_empty())
             .ok_or_else(|| Error::Invalid("metadata.name: it is missing".into()))?;
-        let key = entry.key(&name, self.cluster().as_str()).map_err(|_| {
-            Error::Invalid(format!("metadata.name: {name:.80} cannot be a name"))
-        })?;
+        let key = entry
+            .key(&name, self.cluster().as_str())
+            .map_err(|_| Error::Invalid(format!("metadata.name: {name:.80} cannot be a name")))?;
         for _ in 0..ATTEMPTS {
             let old = self.inner.storage.backend.get(&key).await?;
-            let verb = if old.is_some() || mode == Mode::Update { Verb::Update } else { Verb::Create };
+            let verb =
+                if old.is_some() || mode == Mode::Update { Verb::Update } else { Verb::Create };
             // Whoever may not write learns nothing of what is there.
             let verb = if mode == Mode::Create { Verb::Create } else { verb };
             let owner = self.owner_of_document(entry.kind, &name).await?;
             self.authorize(call, verb, entry.kind, Some(&name), owner).await?;
             let condition = match (&old, mode) {
                 (Some(_), Mode::Create) => {
-                    return Err(Error::AlreadyExists(format!("{} {name:.128} exists already", entry.kind)));
+                    return Err(Error::AlreadyExists(format!(
+                        "{} {name:.128} exists already",
+                        entry.kind
+                    )));
                 }
                 (None, Mode::Update) => return Err(absent(entry.kind, &name)),
                 (Some(old), Mode::Update) => {
@@ -84,11 +88,12 @@ impl AuthService {
             match self.commit(batch).await {
                 Ok(revision) => {
                     let change = if old.is_some() { Change::Updated } else { Change::Created };
-                    self.tell(call, entry.kind, &name, Changed {
-                        change,
-                        value: Some(&prepared.value),
-                        expires: prepared.expires,
-                    })
+                    self.tell(
+                        call,
+                        entry.kind,
+                        &name,
+                        Changed { change, value: Some(&prepared.value), expires: prepared.expires },
+                    )
                     .await?;
                     let item = Item {
                         key: prepared.item.key,

@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn places_are_bounded_and_given_back() {
         let places = Places::new(3, 2);
-        let (a, b): (IpAddr, IpAddr) = ("203.0.113.1".parse().unwrap(), "203.0.113.2".parse().unwrap());
+        let (a, b): (IpAddr, IpAddr) =
+            ("203.0.113.1".parse().unwrap(), "203.0.113.2".parse().unwrap());
         let first = places.take(a).unwrap();
         let _second = places.take(a).unwrap();
         assert!(places.take(a).is_none(), "two of one source");

@@ -66,7 +66,8 @@ impl AuthService {
             .ok_or_else(|| Error::Denied("this is for users, not for hosts".into()))?
             .clone();
         let valid_after = self.void_until_now();
-        self.change_user(&user, |spec| spec.valid_after = spec.valid_after.max(valid_after)).await?;
+        self.change_user(&user, |spec| spec.valid_after = spec.valid_after.max(valid_after))
+            .await?;
         let event = UserLogout { user: user.as_str().into(), addr_remote: call.peer.remote() };
         Ok(self.inner.audit.accept(event.into(), Durability::Synced).await?)
     }
@@ -81,11 +82,7 @@ impl AuthService {
     }
 
     /// Changes a user's document, whatever else changes it meanwhile.
-    async fn change_user(
-        &self,
-        name: &UserName,
-        change: impl Fn(&mut UserSpec),
-    ) -> Result<()> {
+    async fn change_user(&self, name: &UserName, change: impl Fn(&mut UserSpec)) -> Result<()> {
         for _ in 0..ATTEMPTS {
             let store::Stored { mut document, revision } = self.user(name).await?;
             change(&mut document.spec);
@@ -103,10 +100,7 @@ impl AuthService {
     }
 }
 
-pub(super) fn put(
-    key: access_backend::Key,
-    user: &Document<UserSpec>,
-) -> Result<Operation> {
+pub(super) fn put(key: access_backend::Key, user: &Document<UserSpec>) -> Result<Operation> {
     Ok(Operation::Put(store::new_document(key, user)?))
 }
 

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use access_backend::{Batch, Condition, KeyRange, Operation, Prefix, read_all};
 use access_client::proto;
-use access_client::types::{
-    InviteDocument, InvitePurpose, InviteSpec, UserDocument,
-};
+use access_client::types::{InviteDocument, InvitePurpose, InviteSpec, UserDocument};
 use access_core::audit::events::{ResetPasswordTokenCreate, UserCreate, UserPasswordChange};
 use access_core::audit::{AuditSink, Durability, Text};
 use access_core::document::Metadata;
@@ -47,9 +45,9 @@ impl AuthService {
         user.spec.created_at = Some(self.now());
         user.spec.valid_after = self.now();
         let key = user_key(name.as_str())?;
-        let invite = self.new_invite(call, &name, InvitePurpose::Invite, request.invite_ttl_seconds)?;
-        let mut batch =
-            Batch::new().when(Condition::absent(key.clone())).then(put(key, &user)?);
+        let invite =
+            self.new_invite(call, &name, InvitePurpose::Invite, request.invite_ttl_seconds)?;
+        let mut batch = Batch::new().when(Condition::absent(key.clone())).then(put(key, &user)?);
         // A password of an earlier user of this name is not this one's.
         batch = batch.then(Operation::Delete(password_key(name.as_str())?));
         batch = self.discard_invites(batch, &name).await?;
@@ -117,10 +115,8 @@ impl AuthService {
         for _ in 0..ATTEMPTS {
             let mut invite = self.open_invite(&ticket).await?;
             let name = invite.document.spec.user.clone();
-            let mut user = self
-                .user(&name)
-                .await
-                .map_err(|_| Error::Unauthenticated(NOT_VALID.into()))?;
+            let mut user =
+                self.user(&name).await.map_err(|_| Error::Unauthenticated(NOT_VALID.into()))?;
             invite.document.spec.redeemed = true;
             user.document.spec.valid_after = user.document.spec.valid_after.max(self.now());
             let (invite_key, user_key) = (invite_key(&ticket.id)?, user_key(name.as_str())?);
@@ -187,8 +183,7 @@ impl AuthService {
             redeemed: false,
             created_by: Some(call.name()),
         };
-        let metadata =
-            Metadata { expires: Some(expires), ..Metadata::named(ticket.id.clone()) };
+        let metadata = Metadata { expires: Some(expires), ..Metadata::named(ticket.id.clone()) };
         Ok(NewInvite { ticket, document: InviteDocument { metadata, spec }, ttl, expires })
     }
 
@@ -258,8 +253,7 @@ fn remembered(
     invite: &InviteDocument,
 ) -> Result<access_backend::NewItem> {
     let gone = invite.metadata.expires.map(|expires| expires.plus(REMEMBERED));
-    let item =
-        access_backend::NewItem::new(key, access_backend::Value::new(store::bare(invite)?)?);
+    let item = access_backend::NewItem::new(key, access_backend::Value::new(store::bare(invite)?)?);
     Ok(store::expiring(item, gone))
 }
 
@@ -268,10 +262,9 @@ pub(crate) fn ttl(seconds: u64, usual: Duration, longest: Duration) -> Result<Du
     match seconds {
         0 => Ok(usual),
         seconds if Duration::from_secs(seconds) <= longest => Ok(Duration::from_secs(seconds)),
-        _ => Err(Error::Invalid(format!(
-            "the time to live may be {} at most",
-            Span::from(longest)
-        ))),
+        _ => {
+            Err(Error::Invalid(format!("the time to live may be {} at most", Span::from(longest))))
+        }
     }
 }
 

@@ -68,8 +68,7 @@ impl AuthService {
                     Err(Error::NotFound(_)) => None,
                     Err(err) => return Err(err),
                 };
-                let stored =
-                    store::row::<Password>(backend, &password_key(name.as_str())?).await?;
+                let stored = store::row::<Password>(backend, &password_key(name.as_str())?).await?;
                 (document, stored.map(|row| row.value.hash))
             }
             None => (None, None),

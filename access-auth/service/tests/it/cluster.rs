@@ -23,7 +23,6 @@ pub(crate) const START: i64 = 1_767_323_045;
 pub(crate) struct Cluster {
     pub(crate) auth: AuthService,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) store: Arc<Memory>,
     pub(crate) dir: TempDir,
     pub(crate) admin: AuthClient,
     address: HostPort,
@@ -56,13 +55,13 @@ impl Cluster {
         let store = store(&clock);
         let mut options = options(&dir, &clock);
         change(&mut options);
-        let auth = AuthService::open(store.clone(), options).await.unwrap();
+        let auth = AuthService::open(store, options).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string().parse().unwrap();
         let serving = auth.clone();
         tokio::spawn(async move { serving.serve_tls(listener, std::future::pending()).await });
         let admin = AuthClient::over_stream(auth.local_pipe());
-        Self { auth, clock, store, dir, admin, address }
+        Self { auth, clock, dir, admin, address }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -71,6 +70,10 @@ impl Cluster {
 
     pub(crate) fn advance(&self, secs: u64) {
         self.clock.advance(Duration::from_secs(secs));
+    }
+
+    pub(crate) fn address(&self) -> HostPort {
+        self.address.clone()
     }
 
     pub(crate) fn pins(&self) -> Vec<SpkiPin> {
@@ -108,10 +111,7 @@ impl Cluster {
     }
 
     pub(crate) async fn login(&self, user: &str) -> Credentials {
-        self.stranger()
-            .login(user, PASSWORD, KeySet::generate().unwrap(), None)
-            .await
-            .unwrap()
+        self.stranger().login(user, PASSWORD, KeySet::generate().unwrap(), None).await.unwrap()
     }
 
     /// Makes a user and logs them in.
@@ -148,9 +148,12 @@ pub(crate) fn create_user(user: &str, roles: &[&str]) -> proto::CreateUserReques
     }
 }
 
-pub(crate) async fn redeem(client: &AuthClient, token: &str, password: &str) -> Result<String, ClientError> {
-    let request =
-        proto::RedeemInviteRequest { token: token.into(), password: password.into() };
+pub(crate) async fn redeem(
+    client: &AuthClient,
+    token: &str,
+    password: &str,
+) -> Result<String, ClientError> {
+    let request = proto::RedeemInviteRequest { token: token.into(), password: password.into() };
     Ok(client.entry().redeem_invite(request).await?.into_inner().user)
 }
 

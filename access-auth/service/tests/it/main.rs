@@ -1,12 +1,18 @@
 //! The service from outside: over a pipe within the process, and over TLS.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
-// mod audit;
+mod audit;
 mod cluster;
-// mod documents;
-// mod hosts;
-// mod recordings;
-// mod start;
-// mod transport;
+mod documents;
+mod hosts;
+mod recordings;
+mod start;
+mod transport;
 mod users;
-// mod watch;
+mod watch;

@@ -240,12 +240,20 @@ async fn administrators_sign_for_others_and_users_do_not() {
 }
 
 #[tokio::test]
+async fn a_user_without_logins_gets_certificates_that_are_good_for_no_account() {
+    let cluster = Cluster::start().await;
+    cluster.add_user("audrey", &["auditor"]).await;
+    let credentials = cluster.login("audrey").await;
+    let principals = credentials.ssh_certificate.valid_principals();
+    assert!(matches!(principals, [one] if one.starts_with("no-login-")), "{principals:?}");
+}
+
+#[tokio::test]
 async fn nothing_secret_is_in_documents() {
     let cluster = Cluster::start().await;
     cluster.add_user("alice", &["access"]).await;
     cluster.token(super::cluster::for_types(&["node"])).await;
-    let user =
-        cluster.admin.resources().get(get("user", "alice")).await.unwrap().into_inner();
+    let user = cluster.admin.resources().get(get("user", "alice")).await.unwrap().into_inner();
     let document = UserDocument::from_json(&user.json).unwrap();
     assert_eq!(document.metadata.revision.as_deref(), Some(user.revision.as_str()));
     for kind in ["user", "token", "invite", "authority", "cluster_config"] {

@@ -1,0 +1,124 @@
+use std::os::unix::fs::PermissionsExt;
+
+use access_auth::{AuthService, Options};
+use access_client::AuthClient;
+use access_client::proto;
+use access_core::Timestamp;
+use access_core::time::ManualClock;
+use std::sync::Arc;
+
+use super::cluster::{START, name, options, store};
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::at(Timestamp::from_secs(START)))
+}
+
+async fn refusal(store: Arc<access_backend::Memory>, options: Options) -> String {
+    AuthService::open(store, options).await.expect_err("it should not start").to_string()
+}
+
+#[tokio::test]
+async fn a_second_start_finds_the_cluster_of_the_first() {
+    let (clock, dir) = (clock(), tempfile::tempdir().unwrap());
+    let store = store(&clock);
+    let first = AuthService::open(store.clone(), options(&dir, &clock)).await.unwrap();
+    assert!(first.is_new());
+    let admin = AuthClient::over_stream(first.local_pipe());
+    let reviewer = proto::DeleteRequest {
+        kind: "role".into(),
+        name: "reviewer".into(),
+        revision: String::new(),
+    };
+    admin.resources().delete(reviewer).await.unwrap();
+    let pins = first.ca_pins().unwrap();
+    first.close().await;
+
+    let mut again = options(&dir, &clock);
+    again.cluster_name = None;
+    let second = AuthService::open(store, again).await.unwrap();
+    assert!(!second.is_new());
+    assert_eq!(second.ca_pins().unwrap(), pins);
+    assert_eq!(second.cluster_name(), name("example.com"));
+    // What was removed does not come back.
+    let admin = AuthClient::over_stream(second.local_pipe());
+    let list = proto::ListRequest { kind: "role".into(), ..Default::default() };
+    let roles = admin.resources().list(list).await.unwrap().into_inner().documents;
+    let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
+    assert_eq!(names, ["access", "auditor", "editor", "requester"]);
+}
+
+#[tokio::test]
+async fn replicas_that_start_at_once_make_one_cluster() {
+    let (clock, dir) = (clock(), tempfile::tempdir().unwrap());
+    let store = store(&clock);
+    let start = || AuthService::open(store.clone(), options(&dir, &clock));
+    let (a, b, c, d) = tokio::join!(start(), start(), start(), start());
+    let all = [a.unwrap(), b.unwrap(), c.unwrap(), d.unwrap()];
+    assert_eq!(all.iter().filter(|one| one.is_new()).count(), 1);
+    let pins = all[0].ca_pins().unwrap();
+    assert!(all.iter().all(|one| one.ca_pins().unwrap() == pins));
+    // A write through one of them is in force in the others soon.
+    let admin = AuthClient::over_stream(all[0].local_pipe());
+    let user = super::cluster::create_user("alice", &["access"]);
+    let invite = admin.admin().create_user(user).await.unwrap().into_inner();
+    let other = AuthClient::over_stream(all[3].local_pipe());
+    super::cluster::redeem(&other, &invite.token, super::cluster::PASSWORD).await.unwrap();
+}
+
+#[tokio::test]
+async fn another_name_or_none_is_a_clear_error() {
+    let (clock, dir) = (clock(), tempfile::tempdir().unwrap());
+    let store = store(&clock);
+    let mut nameless = options(&dir, &clock);
+    nameless.cluster_name = None;
+    let why = refusal(store.clone(), nameless).await;
+    assert!(why.contains("set cluster_name"), "{why}");
+
+    AuthService::open(store.clone(), options(&dir, &clock)).await.unwrap();
+    let mut renamed = options(&dir, &clock);
+    renamed.cluster_name = Some(name("example.org"));
+    let why = refusal(store, renamed).await;
+    assert!(why.contains("holds the cluster example.com, not example.org"), "{why}");
+}
+
+#[tokio::test]
+async fn a_missing_or_another_sealing_key_is_a_clear_error() {
+    let (clock, dir) = (clock(), tempfile::tempdir().unwrap());
+    let store = store(&clock);
+    AuthService::open(store.clone(), options(&dir, &clock)).await.unwrap();
+    let key = dir.path().join("data/seal.key");
+    let mode = std::fs::metadata(&key).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let why = refusal(store.clone(), options(&elsewhere, &clock)).await;
+    assert!(why.contains("seal.key") && why.contains("is missing"), "{why}");
+    assert!(!elsewhere.path().join("data/seal.key").exists(), "none must be made");
+
+    let stranger = tempfile::tempdir().unwrap();
+    let own = super::cluster::store(&clock);
+    AuthService::open(own, options(&stranger, &clock)).await.unwrap();
+    let mut wrong = options(&dir, &clock);
+    wrong.seal_key_file = Some(stranger.path().join("data/seal.key"));
+    let why = refusal(store.clone(), wrong).await;
+    assert!(why.contains("sealed by another sealing key"), "{why}");
+
+    let mut given = options(&elsewhere, &clock);
+    given.seal_key_file = Some(key);
+    AuthService::open(store, given).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_data_directory_that_everybody_can_read_is_refused() {
+    let (clock, dir) = (clock(), tempfile::tempdir().unwrap());
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let why = refusal(store(&clock), options(&dir, &clock)).await;
+    assert!(why.contains("mode 0755") && why.contains("chmod 700"), "{why}");
+
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let why = refusal(store(&clock), Options::new(file.join("data"), clock.clone())).await;
+    assert!(why.contains("cannot be made"), "{why}");
+}
