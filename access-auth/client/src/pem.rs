@@ -1,7 +1,13 @@
 //! Textual encoding of keys and certificates (RFC 7468).
 
 use data_encoding::BASE64;
+use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
+
+/// A certificate in PEM.
+pub fn certificate_pem(certificate: &CertificateDer<'static>) -> String {
+    encode("CERTIFICATE", certificate).to_string()
+}
 
 /// A block with a label, 64 characters a line, with a line feed at its end.
 pub(crate) fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {

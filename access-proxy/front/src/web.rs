@@ -25,6 +25,8 @@ pub struct PingInfo {
     pub public_addrs: Vec<String>,
     /// How one can log in.
     pub auth: PingAuth,
+    /// The cluster's pins, for clients that verified this proxy's certificate publicly.
+    pub ca_pins: Vec<String>,
 }
 
 /// How one can log in.
@@ -42,6 +44,7 @@ impl PingInfo {
             version: env!("CARGO_PKG_VERSION").into(),
             public_addrs,
             auth: PingAuth { methods: vec!["local".into()] },
+            ca_pins: Vec::new(),
         }
     }
 }

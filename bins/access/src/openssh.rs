@@ -47,8 +47,7 @@ fn known_hosts(proxy: &HostPort, credentials: &Credentials) -> Result<String, Ex
 
 /// The configuration, for a file of its own or for `Include`.
 pub(crate) fn config(folder: &Path, proxy: &HostPort, cluster: &ClusterName) -> Result<String, Exit> {
-    let program = std::env::current_exe()
-        .map_err(|err| Exit::failed(format!("cannot find this program's own path: {err}")))?;
+    let program = own_program()?;
     let folder = std::path::absolute(folder).map_err(Exit::failed)?;
     let file = |name: &str| quoted(&folder.join(name));
     let common = format!(
@@ -73,6 +72,23 @@ pub(crate) fn config(folder: &Path, proxy: &HostPort, cluster: &ClusterName) -> 
         host = proxy.host(),
         port = proxy.port(),
     ))
+}
+
+/// The path that this program was called by: one program can carry several tools, told apart by
+/// that name, so that a link must not be resolved.
+fn own_program() -> Result<PathBuf, Exit> {
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let found = if called.components().count() > 1 {
+        std::path::absolute(&called).ok()
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).map(|folder| folder.join(&called)).find(|path| path.is_file())
+    };
+    match found.filter(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => std::env::current_exe()
+            .map_err(|err| Exit::failed(format!("cannot find this program's own path: {err}"))),
+    }
 }
 
 /// A path as OpenSSH's configuration takes it.

@@ -11,6 +11,7 @@ mod data_dir;
 mod diag;
 mod exit;
 mod flags;
+mod host;
 mod lifecycle;
 mod logging;
 mod output;
@@ -21,6 +22,7 @@ pub use data_dir::{DataDirError, prepare_data_dir};
 pub use diag::{Diagnostics, Readiness};
 pub use exit::{Exit, ExitCode};
 pub use flags::DaemonFlags;
+pub use host::{has_joined, host_name, host_options};
 pub use lifecycle::{DEFAULT_DATA_DIR, Lifecycle, run};
 pub use logging::{LogFormat, init_logging};
 pub use output::{

@@ -1,0 +1,13 @@
+//! A cluster of real processes, for end-to-end tests.
+//!
+//! The programs are those that `cargo build --workspace --bins` leaves; everything listens on
+//! loopback, on ports that the kernel chose, and is ended by its process id.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod cluster;
+mod process;
+mod run;
+
+pub use cluster::{Cluster, PASSWORD, Quickstart};
+pub use process::Process;
+pub use run::{Done, bin, run, without};
