@@ -21,3 +21,6 @@ pub use authorize::{Denied, Gate, GateOptions};
 pub use guard::Guarded;
 pub use permit::{EndReason, Permit};
 pub use source::{PolicySource, RolePolicy};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! The gate: what it asks for, what it writes down, and how permits end.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+
+use super::*;
+use crate::audit::{AuditError, Event, MemorySink};
+use crate::identity::{Identity, Subject, VerifiedIdentity};
+use crate::ids::{ClusterName, HostId, Login, ResourceName, UserName};
+use crate::policy::{Action, Context, Decision, Grant, Reason, SessionLimits, Target};
+use crate::resource::{Resource, ResourceRef};
+use crate::time::{ManualClock, Timestamp, Validity};
+
+const START: Timestamp = Timestamp::from_secs(1_000_000);
+
+/// A policy that says what it is told to.
+struct Told {
+    limits: Mutex<Result<SessionLimits, Reason>>,
+    fresh_at: Mutex<Option<Timestamp>>,
+    changes: watch::Sender<u64>,
+}
+
+impl PolicySource for Told {
+    fn decide(
+        &self,
+        _: &VerifiedIdentity,
+        _: &Action,
+        _: &Target,
+        _: &Context,
+        _: Timestamp,
+    ) -> Decision {
+        match &*self.limits.lock().unwrap() {
+            Ok(limits) => Decision::Allow(Grant { roles: Vec::new(), limits: *limits }),
+            Err(reason) => Decision::Deny(reason.clone()),
+        }
+    }
+
+    fn fresh_at(&self) -> Option<Timestamp> {
+        *self.fresh_at.lock().unwrap()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+struct Scene {
+    gate: Gate,
+    policy: Arc<Told>,
+    audit: Arc<MemorySink>,
+    clock: ManualClock,
+    alice: VerifiedIdentity,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let clock = ManualClock::at(START);
+        let policy = Arc::new(Told {
+            limits: Mutex::new(Ok(SessionLimits::until(START.plus(Duration::from_secs(3600))))),
+            fresh_at: Mutex::new(None),
+            changes: watch::Sender::new(0),
+        });
+        let audit = Arc::new(MemorySink::new(100));
+        let gate = Gate::new(
+            Arc::clone(&policy) as Arc<dyn PolicySource>,
+            Arc::clone(&audit) as Arc<dyn crate::audit::AuditSink>,
+            Arc::new(clock.clone()),
+            GateOptions::default(),
+        );
+        let identity = Identity::new(
+            ClusterName::new("example.com").unwrap(),
+            Subject::User { name: UserName::new("alice").unwrap() },
+            START,
+        );
+        let validity = Validity::between(START, START.plus(Duration::from_secs(7200))).unwrap();
+        let alice = VerifiedIdentity::for_tests(identity, validity);
+        Self { gate, policy, audit, clock, alice }
+    }
+
+    async fn ask(&self) -> Result<Permit, Denied> {
+        self.gate.authorize(&self.alice, session(), node(), Context::default()).await
+    }
+
+    fn change(&self, limits: Result<SessionLimits, Reason>) {
+        *self.policy.limits.lock().unwrap() = limits;
+        self.policy.changes.send_modify(|tick| *tick += 1);
+    }
+
+    fn decisions(&self) -> Vec<String> {
+        let events = self.audit.events();
+        let codes = events.iter().filter(|event| event.name() == "access.decision");
+        codes.map(|event: &Event| event.code().to_owned()).collect()
+    }
+}
+
+fn session() -> Action {
+    Action::SshSession { login: Login::new("root").unwrap() }
+}
+
+fn node() -> Target {
+    Target::Resource(Resource {
+        id: ResourceRef::node(ResourceName::new("web-1").unwrap()),
+        labels: Default::default(),
+        host: HostId::new("h-1").unwrap(),
+    })
+}
+
+fn limits() -> SessionLimits {
+    SessionLimits::until(START.plus(Duration::from_secs(3600)))
+}
+
+#[tokio::test]
+async fn a_permit_is_recorded_and_synced_before_it_exists() {
+    let scene = Scene::new();
+    let permit = scene.ask().await.unwrap();
+    assert_eq!(permit.action(), &session());
+    assert_eq!(scene.decisions(), ["ACD00I"]);
+    assert_eq!(scene.audit.synced(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_not_granted() {
+    let scene = Scene::new();
+    scene.audit.fail_with(Some(AuditError::Full));
+    assert!(matches!(scene.ask().await, Err(Denied::Audit(AuditError::Full))));
+}
+
+#[tokio::test]
+async fn a_denial_is_recorded_and_tells_the_user_little() {
+    let scene = Scene::new();
+    scene.change(Err(Reason::Other("the moon is full".into())));
+    let denied = scene.ask().await.unwrap_err();
+    assert_eq!(scene.decisions(), ["ACD00W"]);
+    assert!(denied.to_string().contains("moon"));
+    assert!(!denied.public().contains("moon"), "{}", denied.public());
+}
+
+#[tokio::test]
+async fn past_max_staleness_nothing_new_is_granted_and_what_is_goes_on() {
+    let scene = Scene::new();
+    *scene.policy.fresh_at.lock().unwrap() = Some(START);
+    let permit = scene.ask().await.unwrap();
+    scene.clock.advance(Duration::from_secs(300));
+    assert!(scene.ask().await.is_ok(), "five minutes are allowed");
+    scene.clock.advance(Duration::from_millis(1));
+    let denied = scene.ask().await.unwrap_err();
+    assert!(matches!(denied, Denied::Stale { .. }), "{denied}");
+    assert!(denied.public().contains("auth service cannot be reached"), "{}", denied.public());
+    assert!(scene.gate.authorize_within(&permit, session()).await.is_err());
+    assert!(futures::poll!(Box::pin(permit.ended())).is_pending());
+}
+
+#[tokio::test]
+async fn an_expired_certificate_opens_nothing() {
+    let scene = Scene::new();
+    scene.clock.advance(Duration::from_secs(7200));
+    assert!(matches!(scene.ask().await, Err(Denied::Certificate(_))));
+}
+
+#[tokio::test]
+async fn permits_end_by_withdrawal_by_time_and_by_idleness() {
+    let scene = Scene::new();
+    let permit = scene.ask().await.unwrap();
+    let ended = tokio::spawn(permit.ended());
+    scene.change(Err(Reason::UnknownUser));
+    assert!(matches!(ended.await.unwrap(), EndReason::Withdrawn(_)));
+
+    let scene = Scene::new();
+    let permit = scene.ask().await.unwrap();
+    let ended = tokio::spawn(permit.ended());
+    scene.clock.advance(Duration::from_secs(3600));
+    assert_eq!(ended.await.unwrap(), EndReason::Expired);
+
+    let scene = Scene::new();
+    scene.change(Ok(SessionLimits { idle: Some(Duration::from_secs(60)), ..limits() }));
+    let permit = scene.ask().await.unwrap();
+    let mut ended = Box::pin(permit.ended());
+    scene.clock.advance(Duration::from_secs(59));
+    assert!(futures::poll!(&mut ended).is_pending());
+    permit.touch();
+    scene.clock.advance(Duration::from_secs(59));
+    assert!(futures::poll!(&mut ended).is_pending(), "it was touched");
+    scene.clock.advance(Duration::from_secs(1));
+    assert_eq!(ended.await, EndReason::Idle);
+}
+
+#[tokio::test]
+async fn a_withdrawal_before_the_first_look_is_not_missed() {
+    let scene = Scene::new();
+    let permit = scene.ask().await.unwrap();
+    scene.change(Err(Reason::UnknownUser));
+    let ended = permit.ended();
+    assert!(matches!(ended.await, EndReason::Withdrawn(_)));
+}
+
+#[tokio::test]
+async fn a_guarded_stream_wakes_its_reader_and_dies_with_the_permit() {
+    let scene = Scene::new();
+    let permit = scene.ask().await.unwrap();
+    let (near, mut far) = tokio::io::duplex(64);
+    let mut guarded = permit.guard(near);
+    far.write_all(b"before").await.unwrap();
+    let mut buffer = [0; 6];
+    guarded.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"before");
+    let waiting = tokio::spawn(async move {
+        let failed = guarded.read(&mut [0; 1]).await.unwrap_err();
+        let write = guarded.write(b"x").await.unwrap_err();
+        (failed, write, guarded.end_reason().cloned())
+    });
+    tokio::task::yield_now().await;
+    scene.change(Err(Reason::UnknownUser));
+    let (read, write, reason) = waiting.await.unwrap();
+    assert_eq!(read.kind(), io::ErrorKind::PermissionDenied);
+    assert_eq!(write.kind(), io::ErrorKind::PermissionDenied);
+    assert!(matches!(reason, Some(EndReason::Withdrawn(_))));
+}
+
+#[tokio::test]
+async fn connections_are_counted_and_given_back() {
+    let scene = Scene::new();
+    scene.change(Ok(SessionLimits { max_connections: Some(1), ..limits() }));
+    let first = scene.ask().await.unwrap();
+    assert!(matches!(scene.ask().await, Err(Denied::TooManyConnections { open: 1 })));
+    let within = scene.gate.authorize_within(&first, session()).await.unwrap();
+    drop(first);
+    assert!(scene.ask().await.is_err(), "what was opened within it counts as the same one");
+    drop(within);
+    assert!(scene.ask().await.is_ok());
+}
