@@ -1,3 +1,5 @@
-//! Entry point.
+//! The administrators' tool.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    accessctl_cli::main(std::env::args_os())
+}
