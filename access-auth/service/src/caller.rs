@@ -89,6 +89,11 @@ impl Peer {
         }
     }
 
+    /// Whether no certificate was shown.
+    pub(crate) fn is_stranger(&self) -> bool {
+        matches!(self.0.proof, Proof::None)
+    }
+
     /// Where the connection comes from.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
         self.0.address.map(|address| address.ip().to_canonical())

@@ -165,10 +165,11 @@ impl Live {
         let mut watch = backend.watch(&prefixes, None).await?;
         let mut first = Some((self.policy.snapshot().to_builder().clear(), HashMap::new()));
         while let Some(event) = watch.next().await {
-            match (event?, &mut first) {
-                (WatchEvent::Put(item), Some((builder, revisions))) => {
+            match (event?, first.take()) {
+                (WatchEvent::Put(item), Some((builder, mut revisions))) => {
                     revisions.insert(item.key.clone(), item.revision);
-                    *builder = self.put(builder.clone(), &item);
+                    // Handed on, not cloned: a builder that is alone copies nothing.
+                    first = Some((self.put(builder, &item), revisions));
                 }
                 (WatchEvent::Put(item) | WatchEvent::Changed { item, .. }, _) => {
                     let builder = self.put(self.policy.snapshot().to_builder(), &item);
@@ -180,8 +181,8 @@ impl Live {
                     self.policy.replace(builder.build());
                     self.note(&key, None);
                 }
-                (WatchEvent::Ready(_), _) => {
-                    if let Some((builder, revisions)) = first.take() {
+                (WatchEvent::Ready(_), snapshot) => {
+                    if let Some((builder, revisions)) = snapshot {
                         self.policy.replace(builder.build());
                         *self.revisions.lock().unwrap_or_else(PoisonError::into_inner) = revisions;
                         *self.broken_since.lock().unwrap_or_else(PoisonError::into_inner) = None;

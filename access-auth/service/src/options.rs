@@ -98,6 +98,10 @@ pub struct Limits {
     pub pause: Duration,
     /// Passwords that are hashed at once, in 19 MiB each.
     pub password_hashes: usize,
+    /// Calls of strangers that are open at once.
+    pub strangers: usize,
+    /// Recordings that are uploaded at once; others wait.
+    pub uploads: usize,
     /// The largest recording in bytes.
     pub recording: u64,
     /// How long host certificates hold.
@@ -115,6 +119,8 @@ impl Default for Limits {
             call: Duration::from_secs(30),
             pause: Duration::from_secs(60),
             password_hashes: std::thread::available_parallelism().map_or(2, |n| n.get().min(8)),
+            strangers: 512,
+            uploads: 32,
             recording: 16 * 1024 * 1024 * 1024,
             host_ttl: Duration::from_secs(24 * 3600),
         }

@@ -14,6 +14,7 @@ use object_store::ObjectStore;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +26,7 @@ use crate::live::Live;
 use crate::options::{Limits, Options, Storage};
 use crate::passwords::Passwords;
 use crate::recordings;
+use crate::serve::Guard;
 
 /// How long the first reading of the policy may take.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -50,7 +52,10 @@ pub(crate) struct Inner {
     pub(crate) tried: Backoff,
     pub(crate) entry: Buckets<IpAddr>,
     pub(crate) calls: Buckets<String>,
+    pub(crate) guard: Guard,
     pub(crate) recordings: Arc<dyn ObjectStore>,
+    /// Each upload gathers some megabytes.
+    pub(crate) uploads: Semaphore,
     pub(crate) key: Arc<SharedKey>,
     names: Vec<SanName>,
     made: bool,
@@ -101,6 +106,8 @@ impl AuthService {
             tried: Backoff::new(),
             entry: Buckets::new(limits.entry),
             calls: Buckets::new(limits.calls),
+            guard: Guard::new(limits.strangers, limits.call + Duration::from_secs(5)),
+            uploads: Semaphore::new(limits.uploads),
             key: Arc::new(SharedKey::empty()),
             storage,
             clock,

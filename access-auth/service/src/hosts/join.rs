@@ -32,6 +32,7 @@ impl AuthService {
                 Outcome::succeeded(),
                 Some(credentials.host_id.as_str().into()),
             ),
+            // The token is good for nothing any more.
             Err(err @ Error::Precondition(_)) => {
                 (InstanceJoinCode::LimitReached, Outcome::failed(err), None)
             }
@@ -79,7 +80,7 @@ impl AuthService {
             let (generation, condition) = match &known {
                 // Knowing an id proves nothing; its keys are good for nobody else.
                 Some(row) if row.value.keys != digest => {
-                    return Err(Error::Precondition(format!(
+                    return Err(Error::AlreadyExists(format!(
                         "the host id {id} is taken: if this is the same machine, join with the \
                          keys that it had, or start it with an empty data directory and release \
                          its names with `accessctl rm`"

@@ -26,7 +26,7 @@ impl AuthService {
                     batch = batch.when(Condition::revision(key, row.revision));
                 }
                 Some(_) => {
-                    return Err(Error::Precondition(format!(
+                    return Err(Error::AlreadyExists(format!(
                         "{resource} belongs to another host: choose another name, or have an \
                          administrator release it with `accessctl rm {resource}`"
                     )));

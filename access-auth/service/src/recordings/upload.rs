@@ -37,6 +37,9 @@ impl AuthService {
             Error::Invalid("the upload has no part: the first names the session".into())
         })?;
         let session = SessionId::new(&first.session_id)?;
+        let _slot = tokio::time::timeout(self.inner.limits.pause, self.inner.uploads.acquire())
+            .await
+            .map_err(|_| Error::Limited("too many recordings are uploaded at once".into()))?;
         let held = self.recording(&session).await?;
         if let Some(held) = &held
             && held.host != *host

@@ -1,7 +1,10 @@
 //! Serving: over TLS to everybody, over a local socket or a pipe to the host's administrator.
 
 mod connection;
+mod guard;
 mod tls;
+
+pub(crate) use guard::Guard;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,8 +25,8 @@ use crate::caller::Peer;
 use crate::error::{Error, Result};
 use crate::service::AuthService;
 
-/// Calls that one connection may have open at once: a proxy's tunnels share one.
-const STREAMS: u32 = 1024;
+/// Calls that one connection may have open at once.
+const STREAMS: u32 = 256;
 /// How often a silent client is asked whether it is still there, and how long it may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -192,8 +195,9 @@ impl AuthService {
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             .http2_max_header_list_size(16 * 1024)
-            .initial_connection_window_size(4 * 1024 * 1024)
-            .initial_stream_window_size(1024 * 1024)
+            .initial_connection_window_size(2 * 1024 * 1024)
+            .initial_stream_window_size(512 * 1024)
+            .layer(self.inner.guard.clone())
             .add_routes(Api::routes(self))
             .serve_with_incoming_shutdown(connections, closing.cancelled_owned())
             .await

@@ -152,6 +152,23 @@ async fn a_name_stays_with_its_owner_until_it_is_released() {
 }
 
 #[tokio::test]
+async fn a_proxy_is_known_by_its_public_names() {
+    let cluster = Cluster::start().await;
+    let token = cluster.token(for_types(&["proxy"])).await;
+    let names = ["gw.example.org", "203.0.113.7", "auth.example.com"];
+    let mut wanted = claims(&["proxy"], &[]);
+    wanted.public_names = names.map(str::to_owned).to_vec();
+    let refused = join(&cluster, &token, wanted.clone()).await;
+    assert!(message(refused).contains("auth.example.com"));
+    wanted.public_names.pop();
+    let joined = join(&cluster, &token, wanted).await.unwrap();
+    let principals = joined.ssh_certificate.valid_principals();
+    for name in ["proxy.example.com", "gw.example.org", "203.0.113.7"] {
+        assert!(principals.iter().any(|principal| principal == name), "{principals:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_host_id_is_taken_over_by_nobody_without_its_keys() {
     let cluster = Cluster::start().await;
     let token = cluster.token(for_types(&["node"])).await;

@@ -122,3 +122,42 @@ async fn a_data_directory_that_everybody_can_read_is_refused() {
     let why = refusal(store(&clock), Options::new(file.join("data"), clock.clone())).await;
     assert!(why.contains("cannot be made"), "{why}");
 }
+
+#[tokio::test]
+async fn the_cluster_outlives_its_process_in_a_file() {
+    use access_backend::{Backend, Sqlite, SqliteOptions};
+    let (clock, dir) = (clock(), tempfile::tempdir().unwrap());
+    let folder = dir.path().join("data");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let file = folder.join("auth.db");
+    let open = async || {
+        let mut options = SqliteOptions::new(&file);
+        options.clock = Arc::new(access_auth::StoreClock(clock.clone()));
+        Arc::new(Sqlite::open(options).await.unwrap())
+    };
+    let store = open().await;
+    let first = AuthService::open(store.clone(), options(&dir, &clock)).await.unwrap();
+    let pins = first.ca_pins().unwrap();
+    let admin = AuthClient::over_stream(first.local_pipe());
+    let user = super::cluster::create_user("alice", &["access"]);
+    let invite = admin.admin().create_user(user).await.unwrap().into_inner();
+    drop(admin);
+    first.close().await;
+    store.close().await.unwrap();
+    drop((first, store));
+
+    let store = open().await;
+    let second = AuthService::open(store.clone(), options(&dir, &clock)).await.unwrap();
+    assert_eq!(second.ca_pins().unwrap(), pins);
+    let client = AuthClient::over_stream(second.local_pipe());
+    let password = super::cluster::PASSWORD;
+    super::cluster::redeem(&client, &invite.token, password).await.unwrap();
+    let keys = access_client::KeySet::generate().unwrap();
+    client.login("alice", password, keys, None).await.unwrap();
+    let search = proto::SearchRequest::default();
+    let events = client.audit().search(search).await.unwrap().into_inner().events;
+    assert_eq!(events.len(), 5, "those of before too");
+    second.close().await;
+    store.close().await.unwrap();
+}

@@ -124,6 +124,14 @@ async fn messages_of_strangers_are_small() {
 }
 
 #[tokio::test]
+async fn calls_of_strangers_are_limited_in_number() {
+    let cluster = Cluster::with(|options| options.limits.strangers = 0).await;
+    let refused = cluster.stranger().ping(cluster.now()).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Limited(_)), "{refused:?}");
+    cluster.admin.ping(cluster.now()).await.unwrap();
+}
+
+#[tokio::test]
 async fn connections_of_one_source_are_limited() {
     let cluster = Cluster::with(|options| options.limits.connections_per_source = 1).await;
     let first = cluster.stranger();
