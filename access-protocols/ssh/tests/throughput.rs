@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 // The clients' side, which has no permits.
 #![allow(clippy::disallowed_methods)]
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
 mod common;
 
@@ -48,9 +48,19 @@ async fn sshd(node: &Node, cipher: &str) -> (Child, u16) {
     (child, port)
 }
 
-async fn time(node: &Node, identity: &Path, port: u16, cipher: &str, args: &[&str]) -> Duration {
-    let mut command = Command::new("ssh");
+async fn time(
+    node: &Node,
+    identity: &Path,
+    port: u16,
+    cipher: &str,
+    up: u64,
+    args: &[&str],
+) -> Duration {
+    // The shell only feeds standard input.
+    let mut command = Command::new("sh");
     command
+        .args(["-c", "head -c \"$UP\" /dev/zero | ssh \"$@\"", "ssh"])
+        .env("UP", up.to_string())
         .args(node.options(identity))
         .args(["-o", &format!("Ciphers={cipher}")])
         .args(["-p", &port.to_string(), &format!("{}@127.0.0.1", node.login)])
@@ -69,12 +79,15 @@ async fn against_sshd() {
     let identity = node.identity("id", node.wish());
     for cipher in ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"] {
         let (mut child, port) = sshd(&node, cipher).await;
-        for (what, args) in [("1 GiB", &["head -c 1073741824 /dev/zero"][..]), ("true", &["true"])]
-        {
+        for (what, up, args) in [
+            ("1 GiB out", 0, &["head -c 1073741824 /dev/zero"][..]),
+            ("1 GiB in", 1 << 30, &["cat > /dev/null"]),
+            ("true", 0, &["true"]),
+        ] {
             let (mut theirs, mut ours) = (Duration::MAX, Duration::MAX);
             for _ in 0..5 {
-                theirs = theirs.min(time(&node, &identity, port, cipher, args).await);
-                ours = ours.min(time(&node, &identity, node.addr.port(), cipher, args).await);
+                theirs = theirs.min(time(&node, &identity, port, cipher, up, args).await);
+                ours = ours.min(time(&node, &identity, node.addr.port(), cipher, up, args).await);
             }
             println!(
                 "{cipher} {what}: sshd {theirs:.3?}, ours {ours:.3?}: {:.2} of its speed",
