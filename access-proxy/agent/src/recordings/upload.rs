@@ -9,7 +9,7 @@ use access_client::{AuthClient, ClientError, proto};
 use futures::StreamExt;
 use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{Shared, SpoolRecorder, Waiting};
 use crate::files;
@@ -72,7 +72,7 @@ async fn upload_one(shared: &Arc<Shared>, client: AuthClient, recording: Waiting
         send(&client, &recording).await
     };
     match stored {
-        Ok(()) | Err(ClientError::AlreadyExists(_)) => match files::remove(path) {
+        Ok(()) => match files::remove(path) {
             Ok(()) => {
                 shared.used.fetch_sub(*size, Ordering::Relaxed);
                 info!(%session, size, "the recording was uploaded");
@@ -83,6 +83,12 @@ async fn upload_one(shared: &Arc<Shared>, client: AuthClient, recording: Waiting
                 false
             }
         },
+        Err(ClientError::AlreadyExists(why)) => {
+            // Trying again would change nothing, and removing it would lose it.
+            let aside = path.with_extension("kept");
+            error!(%session, "kept as {}, it is for a person to look at: {why}", aside.display());
+            std::fs::rename(path, &aside).is_ok()
+        }
         Err(err) => {
             debug!(%session, "the recording was not uploaded: {err}");
             false

@@ -1,0 +1,315 @@
+//! An agent in a small cluster: joining, serving through the proxy, coming back, stopping.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use access_agent::{Agent, AgentError, AuthRoute, Host, JoinToken, Membership};
+use access_client::types::{NodeDocument, NodeSpec};
+use access_client::{HostPort, TlsDialer};
+use access_core::protocol::{Incoming, Protocol};
+use access_core::time::ManualClock;
+use access_core::tls::{ALPN_SSH, ServerTrust};
+use access_core::{Clock, ResourceKind, Timestamp};
+use access_tunnel::Flavour;
+use support::{FakeAuth, Proxy, RealClock, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Echoes; panics when it reads `panic`.
+#[derive(Default)]
+struct Echo {
+    served: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Protocol for Echo {
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Node
+    }
+
+    async fn serve(&self, mut connection: Incoming) {
+        assert!(connection.client_addr.is_some());
+        self.served.fetch_add(1, Ordering::SeqCst);
+        let mut buffer = [0; 1024];
+        while let Ok(n @ 1..) = connection.stream.read(&mut buffer).await {
+            assert!(&buffer[..n] != b"panic", "as asked");
+            if connection.stream.write_all(&buffer[..n]).await.is_err() {
+                return;
+            }
+            connection.stream.flush().await.unwrap();
+        }
+    }
+}
+
+struct Running {
+    agent: Arc<Agent>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), AgentError>>,
+}
+
+async fn start(auth: &FakeAuth, dir: &std::path::Path, proxy: &Proxy) -> Running {
+    let clock = Arc::clone(&auth.inner.clock);
+    let host = Host::open(auth.agent_options(dir, proxy.address), clock).await.unwrap();
+    let node = NodeDocument::new("web-1", NodeSpec::new(host.membership().host_id().clone()));
+    let agent = Agent::builder(host)
+        .protocol(Arc::new(Echo::default()))
+        .resource(node)
+        .max_streams(3)
+        .drain(Duration::from_secs(5))
+        .build()
+        .unwrap();
+    let (agent, stop) = (Arc::new(agent), CancellationToken::new());
+    let task = tokio::spawn({
+        let (agent, stop) = (Arc::clone(&agent), stop.clone());
+        async move { agent.run(stop).await }
+    });
+    Running { agent, stop, task }
+}
+
+type Client = tokio_rustls::client::TlsStream<tokio::net::TcpStream>;
+
+async fn connect(auth: &FakeAuth, proxy: &Proxy, name: &str) -> std::io::Result<Client> {
+    let dialer = TlsDialer::new(
+        ServerTrust::HostAuthority(Arc::clone(&auth.inner.trust)),
+        None,
+        Arc::clone(&auth.inner.clock),
+        &[ALPN_SSH],
+    )
+    .unwrap();
+    let address = HostPort::parse(&proxy.address.to_string(), 443).unwrap();
+    let name = rustls_pki_types::ServerName::try_from(name.to_owned()).unwrap();
+    dialer.connect(&address, name).await.map_err(std::io::Error::other)
+}
+
+async fn echo(client: &mut Client, text: &[u8]) -> std::io::Result<Vec<u8>> {
+    client.write_all(text).await?;
+    client.flush().await?;
+    let mut back = vec![0; text.len()];
+    tokio::time::timeout(Duration::from_secs(10), client.read_exact(&mut back)).await??;
+    Ok(back)
+}
+
+async fn cluster() -> (FakeAuth, std::net::SocketAddr, Proxy) {
+    let auth = FakeAuth::new(Arc::new(RealClock::default()));
+    let (address, _) = auth.serve().await;
+    let proxy = Proxy::start(&auth, address).await;
+    (auth, address, proxy)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_serves_and_stops_in_peace() {
+    let (auth, _, proxy) = cluster().await;
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(&auth, dir.path(), &proxy).await;
+    eventually("a tunnel", || proxy.tunnels.list().len() == 1).await;
+    assert_eq!(running.agent.status().ready(), Ok(()));
+    let node = running.agent.host().resource(&"node/web-1".parse().unwrap()).unwrap();
+    assert_eq!(node.labels["from"], "token", "the labels that count are Auth's");
+
+    let mut client = connect(&auth, &proxy, "web-1.node.example.com").await.unwrap();
+    assert_eq!(echo(&mut client, b"hello").await.unwrap(), b"hello");
+
+    // A panic ends one connection and no more.
+    let mut other = connect(&auth, &proxy, "web-1.node.example.com").await.unwrap();
+    assert!(echo(&mut other, b"panic").await.is_err());
+    assert_eq!(echo(&mut client, b"still").await.unwrap(), b"still");
+
+    // What is open may end by itself; nothing new is taken.
+    running.stop.cancel();
+    eventually("the tunnel is left", || running.agent.status().tunnels == 0).await;
+    assert_eq!(echo(&mut client, b"last words").await.unwrap(), b"last words");
+    assert!(connect(&auth, &proxy, "web-1.node.example.com").await.is_err());
+    client.shutdown().await.unwrap();
+    drop(client);
+    tokio::time::timeout(Duration::from_secs(10), running.task).await.unwrap().unwrap().unwrap();
+    assert!(auth.inner.documents.lock().unwrap().is_empty(), "the node is withdrawn");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_are_none_of_its_business_are_refused() {
+    let (auth, _, proxy) = cluster().await;
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(&auth, dir.path(), &proxy).await;
+    eventually("a tunnel", || proxy.tunnels.list().len() == 1).await;
+
+    // A client that asks the agent for another name than the proxy led it by.
+    let target = access_core::resource::DnsResource {
+        kind: ResourceKind::Node,
+        label: "web-1".into(),
+    };
+    let from = "192.0.2.1:5".parse().unwrap();
+    let stream = proxy.tunnels.open(&target, Flavour::Tls, from, [7; 16]).await.unwrap();
+    let config = access_core::tls::client_config(
+        ServerTrust::HostAuthority(Arc::clone(&auth.inner.trust)),
+        None,
+        Arc::clone(&auth.inner.clock),
+        &[],
+    )
+    .unwrap();
+    let agent_name = format!("{}.agent.example.com", running.agent.host().membership().host_id());
+    let name = rustls_pki_types::ServerName::try_from(agent_name).unwrap();
+    let refused =
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    assert!(refused.is_err(), "the certificate has that name, but it was not led here by it");
+
+    // Three at once is what this agent takes.
+    let mut open = Vec::new();
+    eventually("the refused one is gone", || running.agent.status().streams == 0).await;
+    for _ in 0..3 {
+        let raw = proxy.tunnels.open(&target, Flavour::Raw, from, [7; 16]).await;
+        open.push(raw.expect("there is room"));
+    }
+    assert!(proxy.tunnels.open(&target, Flavour::Raw, from, [7; 16]).await.is_none());
+    open.pop();
+    eventually("room again", || running.agent.status().streams == 2).await;
+    assert!(proxy.tunnels.open(&target, Flavour::Raw, from, [7; 16]).await.is_some());
+    running.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn is_back_within_two_seconds_of_a_killed_proxy() {
+    let (auth, auth_address, proxy) = cluster().await;
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(&auth, dir.path(), &proxy).await;
+    eventually("a tunnel", || proxy.tunnels.list().len() == 1).await;
+    let address = proxy.address;
+    proxy.kill().await;
+    eventually("the loss is noticed", || running.agent.status().tunnels == 0).await;
+    // Long enough down that the pauses have grown as far as they do at first.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let proxy = Proxy::start_at(&auth, auth_address, address).await;
+    let start = Instant::now();
+    eventually("the tunnel is back", || proxy.tunnels.list().len() == 1).await;
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let mut client = connect(&auth, &proxy, "web-1.node.example.com").await.unwrap();
+    assert_eq!(echo(&mut client, b"again").await.unwrap(), b"again");
+    running.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renews_in_place_without_cutting_sessions() {
+    let start_at = RealClock::default().now();
+    let clock = ManualClock::at(start_at);
+    let auth = FakeAuth::new(Arc::new(clock.clone()));
+    let (auth_address, _) = auth.serve().await;
+    let proxy = Proxy::start(&auth, auth_address).await;
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(&auth, dir.path(), &proxy).await;
+    eventually("a tunnel", || proxy.tunnels.list().len() == 1).await;
+    let membership = Arc::clone(running.agent.host().membership());
+    let before = membership.credentials().borrow().clone();
+    let mut client = connect(&auth, &proxy, "web-1.node.example.com").await.unwrap();
+    assert_eq!(echo(&mut client, b"one").await.unwrap(), b"one");
+    let since = proxy.tunnels.list()[0].since;
+
+    // The answer to the first attempt is lost; the second must still find its way.
+    auth.inner.lose_answer.store(true, Ordering::SeqCst);
+    clock.advance(Duration::from_secs(17 * 3600));
+    eventually("a renewal was tried", || auth.inner.renewals.load(Ordering::SeqCst) >= 1).await;
+    eventually("renewed", || {
+        clock.advance(Duration::from_secs(1));
+        membership.credentials().borrow().validity != before.validity
+    })
+    .await;
+    let after = membership.credentials().borrow().clone();
+    assert_ne!(after.keys.tls.spki(), before.keys.tls.spki(), "new keys each time");
+    assert_ne!(after.ssh_certificate.public_key(), before.ssh_certificate.public_key());
+    eventually("a new tunnel took over", || {
+        proxy.tunnels.list().iter().any(|tunnel| tunnel.since > since)
+    })
+    .await;
+    assert_eq!(echo(&mut client, b"two").await.unwrap(), b"two", "over the old tunnel");
+    let mut fresh = connect(&auth, &proxy, "web-1.node.example.com").await.unwrap();
+    assert_eq!(echo(&mut fresh, b"three").await.unwrap(), b"three");
+    running.stop.cancel();
+    drop((client, fresh));
+    running.task.await.unwrap().unwrap();
+
+    // A second renewal, after a restart, with what is on the disk.
+    drop(running.agent);
+    let clock: Arc<dyn Clock> = Arc::new(clock);
+    drop(membership);
+    let options = auth.agent_options(dir.path(), proxy.address);
+    let again = Membership::open(options, clock).await.unwrap();
+    let held = again.credentials().borrow().clone();
+    assert_eq!(held.validity, after.validity);
+    again.renew().await.unwrap();
+    again.renew().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_starts_are_told_apart() {
+    let (auth, auth_address, proxy) = cluster().await;
+    let clock = Arc::clone(&auth.inner.clock);
+    let open = async |change: &dyn Fn(&mut access_agent::HostOptions)| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = auth.agent_options(dir.path(), proxy.address);
+        change(&mut options);
+        let err = Membership::open(options, Arc::clone(&clock)).await.unwrap_err();
+        assert!(!dir.path().join("host/identity").exists());
+        err.to_string()
+    };
+    let text = open(&|options| options.token = None).await;
+    assert!(text.contains("join token"), "{text}");
+    let text = open(&|options| options.pins.clear()).await;
+    assert!(text.contains("pin"), "{text}");
+    let text = open(&|options| options.token = Some(JoinToken::new("t.wrong"))).await;
+    assert_eq!(text, "the join token was refused: the join token is wrong or expired");
+    let other = FakeAuth::new(Arc::clone(&clock));
+    let text = open(&|options| options.pins = vec![other.pin()]).await;
+    assert!(text.contains("CA pin") && text.contains("somebody may be in between"), "{text}");
+    let text = open(&|options| options.route = AuthRoute::Direct(Vec::new())).await;
+    assert!(text.contains("no address"), "{text}");
+    auth.inner.tokens.lock().unwrap().insert("t.spent".into(), 0);
+    let text = open(&|options| options.token = Some(JoinToken::new("t.spent"))).await;
+    assert!(text.contains("spent"), "{text}");
+
+    for off in [-3_600_000, 3_600_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = auth.agent_options(dir.path(), proxy.address);
+        options.route = AuthRoute::Direct(vec![
+            HostPort::parse(&auth_address.to_string(), 443).unwrap(),
+        ]);
+        let err = Membership::open(options, Arc::new(RealClock(off))).await.unwrap_err();
+        assert!(err.to_string().contains("clock here"), "{off}: {err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn straight_to_auth_the_name_comes_from_the_pinned_certificate() {
+    let (auth, auth_address, proxy) = cluster().await;
+    let dir = tempfile::tempdir().unwrap();
+    let options = || {
+        let mut options = auth.agent_options(dir.path(), proxy.address);
+        let address = HostPort::parse(&auth_address.to_string(), 443).unwrap();
+        options.route = AuthRoute::Direct(vec![address]);
+        options
+    };
+    // The first answer is lost: the same keys and the same id are sent again.
+    auth.inner.lose_answer.store(true, Ordering::SeqCst);
+    let clock = Arc::clone(&auth.inner.clock);
+    let lost = Membership::open(options(), Arc::clone(&clock)).await;
+    assert!(lost.is_err());
+    let membership = Membership::open(options(), Arc::clone(&clock)).await.unwrap();
+    assert_eq!(membership.cluster().as_str(), "example.com");
+    assert_eq!(auth.inner.hosts.lock().unwrap().len(), 1);
+    let in_use = Membership::open(options(), Arc::clone(&clock)).await.unwrap_err();
+    assert!(in_use.to_string().contains("in use by another process"), "{in_use}");
+    let id = membership.host_id().clone();
+    drop(membership);
+
+    // Without a token it starts again; expired, it needs one, and stays who it was.
+    let mut later = options();
+    later.token = None;
+    let again = Membership::open(later.clone(), Arc::clone(&clock)).await.unwrap();
+    assert_eq!(*again.host_id(), id);
+    drop(again);
+    let expired = Arc::new(ManualClock::at(clock.now().plus(Duration::from_secs(25 * 3600))));
+    let err = Membership::open(later, expired).await.unwrap_err();
+    assert!(matches!(err, AgentError::Expired(at) if at > Timestamp::EPOCH), "{err}");
+}
