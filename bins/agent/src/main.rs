@@ -1,3 +1,81 @@
-//! Entry point.
+//! The agent.
 
-fn main() {}
+use std::process::ExitCode;
+
+use access_daemon::config::{JoinMethod, JoinParams, OneOrMany};
+use access_daemon::{Config, DaemonFlags, Exit, Lifecycle};
+use agent_daemon::AgentDaemon;
+use clap::Parser;
+
+/// Joins a cluster, dials out, and serves this host by SSH.
+///
+/// Example: agent --config /etc/access/agent.yaml
+#[derive(Debug, Parser)]
+#[command(name = "agent", version)]
+struct Flags {
+    #[command(flatten)]
+    common: DaemonFlags,
+    /// This host's name in the cluster.
+    #[arg(long, value_name = "NAME")]
+    nodename: Option<String>,
+    /// The cluster's proxy, HOST:PORT.
+    #[arg(long, value_name = "HOST:PORT")]
+    proxy: Option<String>,
+    /// A file with the join token.
+    #[arg(long, value_name = "FILE")]
+    token: Option<String>,
+    /// The cluster's key, sha256:….
+    #[arg(long, value_name = "PIN")]
+    ca_pin: Option<String>,
+    /// A label for role matchers, NAME=VALUE.
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    labels: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    if access_host::sftp::run_if_invoked() {
+        return ExitCode::SUCCESS;
+    }
+    let flags = match Flags::try_parse() {
+        Ok(flags) => flags,
+        Err(err) => return access_daemon::usage(&err),
+    };
+    access_daemon::run("agent", &flags.common.clone(), |config| async move {
+        run(overlay(config, flags)?).await
+    })
+}
+
+fn overlay(mut config: Config, flags: Flags) -> Result<Config, Exit> {
+    if let Some(name) = flags.nodename {
+        config.access.nodename = Some(name);
+    }
+    if let Some(proxy) = flags.proxy {
+        config.access.proxy_server = Some(OneOrMany::One(proxy));
+    }
+    if let Some(token_name) = flags.token {
+        config.access.join_params = Some(JoinParams { method: JoinMethod::Token, token_name });
+    }
+    if let Some(pin) = flags.ca_pin {
+        config.access.ca_pin = Some(OneOrMany::One(pin));
+    }
+    if flags.common.config.is_none() {
+        config.ssh_service.get_or_insert_default();
+    }
+    for label in flags.labels {
+        let (name, value) = label
+            .split_once('=')
+            .ok_or_else(|| Exit::usage(format!("{label:?} is no label: write NAME=VALUE")))?;
+        let section = config.ssh_service.get_or_insert_default();
+        section.labels.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(config)
+}
+
+async fn run(config: Config) -> Result<(), Exit> {
+    let data_dir = config.data_dir();
+    access_daemon::prepare_data_dir(&data_dir).map_err(Exit::failed)?;
+    let lifecycle = Lifecycle::start(&config, &["agent"]).await?;
+    let daemon = AgentDaemon::start(&config, &data_dir).await?;
+    let watch = daemon.watch(lifecycle.readiness());
+    lifecycle.run(|stop| daemon.run(stop), watch).await
+}

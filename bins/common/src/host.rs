@@ -86,8 +86,3 @@ fn token(text: &str) -> Result<JoinToken, Exit> {
     }
     Ok(JoinToken::new(std::fs::read_to_string(text).map_err(error)?))
 }
-
-/// Whether a data directory holds certificates that still hold: then no token is needed.
-pub fn has_joined(data_dir: &Path) -> bool {
-    access_agent::has_joined(data_dir, &access_host::SystemClock)
-}

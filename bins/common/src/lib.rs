@@ -16,16 +16,18 @@ mod lifecycle;
 mod logging;
 mod output;
 mod signals;
+mod ssh_keys;
 
 pub use config::{Config, ConfigError};
 pub use data_dir::{DataDirError, prepare_data_dir};
 pub use diag::{Diagnostics, Readiness};
 pub use exit::{Exit, ExitCode};
 pub use flags::DaemonFlags;
-pub use host::{has_joined, host_name, host_options};
+pub use host::{host_name, host_options};
 pub use lifecycle::{DEFAULT_DATA_DIR, Lifecycle, run};
 pub use logging::{LogFormat, init_logging};
 pub use output::{
     OutputFormat, Table, note, print, print_bytes, print_value, read_new_secret, read_secret, usage,
 };
 pub use signals::{Signals, Wish, notify_ready, notify_stopping, raise_open_files};
+pub use ssh_keys::ssh_host_keys;

@@ -1,27 +1,26 @@
 //! A running proxy.
 
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access_agent::{AuthRoute, Membership, SpoolOptions, SpoolSink};
-use access_client::{Cache, CacheFeed};
+use access_agent::{AuthRoute, Host};
+use access_client::Cache;
+use access_client::types::{ServerDocument, ServerSpec};
 use access_core::gate::{Gate, GateOptions};
-use access_core::identity::Service;
+use access_core::identity::{AuthorityKind, Service};
 use access_core::time::Clock;
 use access_daemon::config::ProxyProtocol;
-use access_daemon::{Config, Exit, host_options};
+use access_daemon::{Config, Exit, host_options, ssh_host_keys};
 use access_host::SystemClock;
 use access_proxy::{
     AuthUpstream, Front, FrontOptions, FrontParts, PingInfo, TunnelReach, Tunnels, WebPages,
 };
-use access_ssh::{HostKeys, JumpHost};
+use access_ssh::JumpHost;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::jump::{Nodes, SshPrelude};
 use crate::web_key::web_key;
@@ -37,11 +36,7 @@ pub struct ProxyDaemon {
     front: Arc<Front>,
     listener: TcpListener,
     addr: SocketAddr,
-    membership: Arc<Membership>,
-    host_keys: HostKeys,
-    spool: SpoolSink,
-    feed: CacheFeed,
-    ready: watch::Receiver<bool>,
+    host: Host,
 }
 
 impl ProxyDaemon {
@@ -65,65 +60,30 @@ impl ProxyDaemon {
         };
         options.services = [Service::Proxy].into();
         options.public_names = public_names(&public, addr);
-        let membership = Membership::open(options, Arc::clone(&clock)).await.map_err(Exit::failed)?;
-        let membership = Arc::new(membership);
-        let spool = SpoolSink::open(
-            data_dir.join("spool"),
-            membership.cluster().clone(),
-            SpoolOptions::default(),
-            Arc::clone(&clock),
-        )
-        .map_err(Exit::failed)?;
-
-        let cache = Cache::new(membership.trust());
-        let feed = CacheFeed::new(
-            cache.clone(),
-            membership.client(),
-            Cache::PROXY_KINDS,
-            Arc::clone(&clock),
-        );
-        let tunnels = Arc::new(Tunnels::new());
-        let host_keys = host_keys(&membership)?;
-        let gate_options = GateOptions {
-            max_staleness: config
-                .access
-                .max_staleness
-                .map_or(GateOptions::default().max_staleness, |span| span.0),
+        options.follow = Cache::PROXY_KINDS;
+        let host = Host::open(options, Arc::clone(&clock)).await.map_err(Exit::failed)?;
+        let membership = Arc::clone(host.membership());
+        let server = ServerSpec {
+            service: Service::Proxy,
+            host: membership.host_id().clone(),
+            hostname: membership.nodename().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            public_addrs: public.clone(),
+            peer_addr: None,
         };
-        let gate = Gate::new(
-            cache.policy(),
-            Arc::new(spool.clone()),
-            Arc::clone(&clock),
-            gate_options,
-        );
-        let trust = membership.trust();
-        let jump = JumpHost::builder()
-            .gate(Arc::new(gate))
-            .reach(Arc::new(TunnelReach::new(Arc::clone(&tunnels))))
-            .trust(Arc::new(move || trust.load()))
-            .audit(Arc::new(spool.clone()))
-            .clock(Arc::clone(&clock))
-            .host_keys(host_keys.clone())
-            .directory(Arc::new(Nodes(cache.directory())))
-            .build()
-            .map_err(Exit::failed)?;
+        host.advertise(ServerDocument::new(membership.host_id().as_str(), server));
 
-        let mut ping = PingInfo::new(membership.cluster().as_str(), public.clone());
-        let trusted = membership.trust().load();
-        let hosts = trusted.of_kind(access_core::identity::AuthorityKind::Host);
-        ping.ca_pins =
-            hosts.filter_map(|a| a.pins().ok()).flatten().map(|pin| pin.to_string()).collect();
+        let tunnels = Arc::new(Tunnels::new());
+        let auth = auth.iter().map(|at| (at.host().to_owned(), at.port())).collect();
         let parts = FrontParts {
             cluster: membership.cluster().clone(),
             trust: membership.trust(),
             host_key: membership.key(),
             web_key: web_key(&section.https_keypairs, membership.key())?,
-            auth: AuthUpstream::new(
-                auth.iter().map(|at| (at.host().to_owned(), at.port())).collect(),
-            ),
-            tunnels,
-            preludes: vec![Arc::new(SshPrelude(jump))],
-            pages: WebPages::new(&ping).map_err(Exit::failed)?,
+            auth: AuthUpstream::new(auth),
+            tunnels: Arc::clone(&tunnels),
+            preludes: vec![Arc::new(SshPrelude(jump_host(config, &host, tunnels)?))],
+            pages: WebPages::new(&ping(&host, public)).map_err(Exit::failed)?,
             clock,
         };
         let options = FrontOptions {
@@ -132,8 +92,7 @@ impl ProxyDaemon {
         };
         let front = Arc::new(Front::new(parts, options).map_err(Exit::failed)?);
         info!(%addr, cluster = %membership.cluster(), "the proxy is up");
-        let ready = feed.ready();
-        Ok(Self { front, listener, addr, membership, host_keys, spool, feed, ready })
+        Ok(Self { front, listener, addr, host })
     }
 
     /// Where the public port is.
@@ -141,15 +100,9 @@ impl ProxyDaemon {
         self.addr
     }
 
-    /// Completes when the cluster's state is known here.
-    pub fn ready(&self) -> impl Future<Output = ()> + use<> {
-        let mut ready = self.ready.clone();
-        async move {
-            // A feed that is gone will never be ready.
-            if ready.wait_for(|ready| *ready).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
+    /// The host that it is.
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Serves until `stop`, then drains.
@@ -157,43 +110,49 @@ impl ProxyDaemon {
     /// # Errors
     /// [`Exit`] when the proxy can no longer be what it is.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Exit> {
-        let Self { front, listener, membership, host_keys, spool, feed, .. } = self;
-        let serve = front.serve(listener, stop, DRAIN);
-        let renew = async {
-            let ended = membership.keep_renewed().await;
-            ended.map_err(Exit::failed)
+        let Self { front, listener, host, .. } = self;
+        let host_stop = CancellationToken::new();
+        let host = host.run(host_stop.clone());
+        let serve = async {
+            front.serve(listener, stop, DRAIN).await;
+            // What the last connections had to tell still goes out.
+            host_stop.cancel();
         };
-        let follow = follow_renewals(&membership, &host_keys);
-        let client = Arc::clone(&membership);
-        let deliver = spool.deliver(Arc::new(move || client.client()));
+        tokio::pin!(host, serve);
         tokio::select! {
-            () = serve => {}
-            ended = renew => ended?,
-            () = follow => {}
-            () = feed.run() => {}
-            () = deliver => {}
+            ended = &mut host => ended.map_err(Exit::failed),
+            () = &mut serve => host.await.map_err(Exit::failed),
         }
-        spool.sync().await.map_err(Exit::failed)
     }
 }
 
-fn host_keys(membership: &Membership) -> Result<HostKeys, Exit> {
-    let credentials = membership.credentials();
-    let current = Arc::clone(&credentials.borrow());
-    HostKeys::new(current.keys.ssh.clone(), current.ssh_certificate.clone()).map_err(Exit::failed)
+/// The SSH jump host, behind a gate of its own.
+fn jump_host(config: &Config, host: &Host, tunnels: Arc<Tunnels>) -> Result<JumpHost, Exit> {
+    let clock = host.membership().clock();
+    let mut options = GateOptions::default();
+    if let Some(span) = config.access.max_staleness {
+        options.max_staleness = span.0;
+    }
+    let gate = Gate::new(host.policy(), host.audit(), Arc::clone(&clock), options);
+    let trust = host.membership().trust();
+    JumpHost::builder()
+        .gate(Arc::new(gate))
+        .reach(Arc::new(TunnelReach::new(tunnels)))
+        .trust(Arc::new(move || trust.load()))
+        .audit(host.audit())
+        .clock(clock)
+        .host_keys(ssh_host_keys(host.membership())?)
+        .directory(Arc::new(Nodes(host.cache().directory())))
+        .build()
+        .map_err(Exit::failed)
 }
 
-/// Shows every renewed host certificate to SSH clients.
-async fn follow_renewals(membership: &Membership, host_keys: &HostKeys) {
-    let mut credentials = membership.credentials();
-    while credentials.changed().await.is_ok() {
-        let current = Arc::clone(&credentials.borrow_and_update());
-        let (key, certificate) = (current.keys.ssh.clone(), current.ssh_certificate.clone());
-        if let Err(err) = host_keys.replace(key, certificate) {
-            warn!("the renewed SSH host certificate cannot be used: {err}");
-        }
-    }
-    std::future::pending::<()>().await;
+fn ping(host: &Host, public: Vec<String>) -> PingInfo {
+    let mut ping = PingInfo::new(host.membership().cluster().as_str(), public);
+    let trust = host.membership().trust().load();
+    let pins = trust.of_kind(AuthorityKind::Host).filter_map(|authority| authority.pins().ok());
+    ping.ca_pins = pins.flatten().map(|pin| pin.to_string()).collect();
+    ping
 }
 
 /// Where clients reach this proxy: as configured, or as it listens.

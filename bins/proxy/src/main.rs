@@ -70,10 +70,9 @@ async fn run(config: Config) -> Result<(), Exit> {
     access_daemon::prepare_data_dir(&data_dir).map_err(Exit::failed)?;
     let lifecycle = Lifecycle::start(&config, &["proxy"]).await?;
     let daemon = ProxyDaemon::start(&config, &data_dir).await?;
-    let readiness = lifecycle.readiness();
-    let ready = daemon.ready();
+    let (readiness, host) = (lifecycle.readiness(), daemon.host().clone());
     let aside = async move {
-        ready.await;
+        host.ready().await;
         readiness.ready("proxy");
         std::future::pending().await
     };

@@ -85,10 +85,9 @@ impl Cluster {
         agent_config.access.nodename = Some(node.clone());
         agent_config.access.proxy_server = Some(OneOrMany::One(proxy_addr.to_string()));
         agent_config.access.ca_pin = Some(OneOrMany::Many(pins.clone()));
-        agent_config.ssh_service = Some(SshSection {
-            labels: [("env".to_owned(), "quickstart".to_owned())].into(),
-            ..SshSection::default()
-        });
+        let mut section = SshSection::default();
+        section.labels.insert("env".to_owned(), "quickstart".to_owned());
+        agent_config.ssh_service = Some(section);
         let agent_dir = data_dir.join("agent");
         let agent = joining(&admin, "node", agent_config, agent_dir, |config, dir| async move {
             AgentDaemon::start(&config, &dir).await
@@ -131,7 +130,7 @@ impl Cluster {
     }
 }
 
-/// Starts a service that joins; it gets a token only when it needs one.
+/// Starts a service that joins, with a token.
 async fn joining<T, F>(
     admin: &AuthClient,
     service: &str,
@@ -143,18 +142,17 @@ where
     F: Future<Output = Result<T, Exit>>,
 {
     access_daemon::prepare_data_dir(&dir).map_err(Exit::failed)?;
-    if !access_daemon::has_joined(&dir) {
-        let request = CreateTokenRequest {
-            types: vec![service.to_owned()],
-            ttl_seconds: 300,
-            uses: 1,
-            ..CreateTokenRequest::default()
-        };
-        let token = admin.admin().create_token(access_client::with_deadline(request)).await;
-        let token = token.map_err(|status| Exit::failed(status.message()))?.into_inner();
-        config.access.join_params =
-            Some(JoinParams { method: JoinMethod::Token, token_name: token.token });
-    }
+    // Made at every start and used at most once: certificates that hold need none.
+    let request = CreateTokenRequest {
+        types: vec![service.to_owned()],
+        ttl_seconds: 300,
+        uses: 1,
+        ..CreateTokenRequest::default()
+    };
+    let token = admin.admin().create_token(access_client::with_deadline(request)).await;
+    let token = token.map_err(|status| Exit::failed(status.message()))?.into_inner();
+    config.access.join_params =
+        Some(JoinParams { method: JoinMethod::Token, token_name: token.token });
     start(config, dir).await
 }
 
