@@ -169,7 +169,7 @@ impl Cluster {
     pub fn wait_for_node(&self, name: &str) {
         let agent = self.agent.as_ref().unwrap();
         agent.wait_for(&format!("that {name} can be reached"), |line| {
-            line.contains("a tunnel is up").then_some(())
+            line.contains("the tunnel is up").then_some(())
         });
     }
 
