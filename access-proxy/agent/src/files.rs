@@ -14,12 +14,8 @@ pub(crate) fn make_dir(path: &Path) -> io::Result<()> {
 pub(crate) fn write_atomically(path: &Path, contents: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let written = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(contents)?;
         file.sync_all()?;
         fs::rename(&new, path)

@@ -38,10 +38,8 @@ impl Heartbeat {
     {
         let (kind, name) = (S::KIND.as_str(), document.metadata.name.clone());
         let render: Render = Box::new(move |expires| {
-            let mut document = Document {
-                metadata: document.metadata.clone(),
-                spec: document.spec.clone(),
-            };
+            let mut document =
+                Document { metadata: document.metadata.clone(), spec: document.spec.clone() };
             document.metadata.expires = Some(expires);
             document.metadata.revision = None;
             document.to_json()

@@ -138,10 +138,8 @@ async fn streams_that_are_none_of_its_business_are_refused() {
     eventually("a tunnel", || proxy.tunnels.list().len() == 1).await;
 
     // A client that asks the agent for another name than the proxy led it by.
-    let target = access_core::resource::DnsResource {
-        kind: ResourceKind::Node,
-        label: "web-1".into(),
-    };
+    let target =
+        access_core::resource::DnsResource { kind: ResourceKind::Node, label: "web-1".into() };
     let from = "192.0.2.1:5".parse().unwrap();
     let stream = proxy.tunnels.open(&target, Flavour::Tls, from, [7; 16]).await.unwrap();
     let config = access_core::tls::client_config(
@@ -153,8 +151,7 @@ async fn streams_that_are_none_of_its_business_are_refused() {
     .unwrap();
     let agent_name = format!("{}.agent.example.com", running.agent.host().membership().host_id());
     let name = rustls_pki_types::ServerName::try_from(agent_name).unwrap();
-    let refused =
-        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    let refused = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     assert!(refused.is_err(), "the certificate has that name, but it was not led here by it");
 
     // Three at once is what this agent takes.
@@ -272,9 +269,8 @@ async fn bad_starts_are_told_apart() {
     for off in [-3_600_000, 3_600_000] {
         let dir = tempfile::tempdir().unwrap();
         let mut options = auth.agent_options(dir.path(), proxy.address);
-        options.route = AuthRoute::Direct(vec![
-            HostPort::parse(&auth_address.to_string(), 443).unwrap(),
-        ]);
+        options.route =
+            AuthRoute::Direct(vec![HostPort::parse(&auth_address.to_string(), 443).unwrap()]);
         let err = Membership::open(options, Arc::new(RealClock(off))).await.unwrap_err();
         assert!(err.to_string().contains("clock here"), "{off}: {err}");
     }

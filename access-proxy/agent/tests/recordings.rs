@@ -25,7 +25,8 @@ fn meta(session: &str) -> RecordingMeta {
 }
 
 fn read(bytes: &[u8], trust: impl Fn(&RecorderKey) -> bool + Send + 'static) -> (String, Ending) {
-    let trust = move |key: &RecorderKey, _: &[rustls_pki_types::CertificateDer<'static>]| trust(key);
+    let trust =
+        move |key: &RecorderKey, _: &[rustls_pki_types::CertificateDer<'static>]| trust(key);
     let mut reader = RecordingReader::new(trust);
     reader.push(bytes);
     let mut text = String::new();
@@ -44,8 +45,7 @@ async fn whole_and_broken_recordings_are_uploaded() {
     let proxy = Proxy::start(&auth, address).await;
     let dir = tempfile::tempdir().unwrap();
     let options = auth.agent_options(dir.path(), proxy.address);
-    let member =
-        Arc::new(Membership::open(options, Arc::clone(&auth.inner.clock)).await.unwrap());
+    let member = Arc::new(Membership::open(options, Arc::clone(&auth.inner.clock)).await.unwrap());
     let clients: ClientSource = {
         let member = Arc::clone(&member);
         Arc::new(move || member.client())
@@ -113,7 +113,8 @@ async fn without_room_a_recording_says_so_and_keeps_what_it_has() {
     let mut session = recorder.start(meta("s-1")).await.unwrap();
     session.output(at, b"kept").unwrap();
     session.flush().await.unwrap();
-    let noise: Vec<u8> = (0..40_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 % 94 + 33).collect();
+    let noise: Vec<u8> =
+        (0..40_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 % 94 + 33).collect();
     session.output(at, &noise).unwrap();
     let full = session.flush().await;
     assert!(matches!(full, Err(RecordingError::Storage(_))), "{full:?}");

@@ -1,5 +1,11 @@
 //! What is accepted is delivered: through crashes, torn lines, full disks and absent services.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
 
 mod support;
 
@@ -164,7 +170,8 @@ async fn nothing_accepted_is_lost_when_the_process_is_killed() {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let mut told = lines.by_ref().filter_map(|l| l.strip_prefix("accepted ").map(str::to_owned));
+        let mut told =
+            lines.by_ref().filter_map(|l| l.strip_prefix("accepted ").map(str::to_owned));
         accepted.extend(told.by_ref().take(5 + round * 17));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -198,7 +205,8 @@ async fn torn_lines_are_cut_and_numbers_go_on() {
         drop(sink);
         let path = segment(dir.path());
         let whole = std::fs::read(&path).unwrap();
-        let last = whole[..whole.len() - 1].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let last =
+            whole[..whole.len() - 1].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         let line = &whole[last..];
         let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(&line[..(tear * 5) % (line.len() - 1)]).unwrap();
@@ -256,7 +264,8 @@ async fn events_arrive_in_order_and_once_though_auth_goes_away() {
             user.strip_prefix("user-").and_then(|n| n.parse::<usize>().ok()).unwrap() / 50 == task
         };
         let order: Vec<_> = users.iter().filter(of_task).collect();
-        let expected: Vec<_> = (0..order.len()).map(|n| format!("user-{}", task * 50 + n)).collect();
+        let expected: Vec<_> =
+            (0..order.len()).map(|n| format!("user-{}", task * 50 + n)).collect();
         assert_eq!(order, expected.iter().collect::<Vec<_>>());
     }
     let segments = || {
@@ -310,7 +319,8 @@ async fn strangers_fill_no_disk_and_are_counted() {
 async fn a_full_spool_takes_the_ends_of_sessions_and_local_admins_only() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = SpoolOptions::default();
-    (options.max_bytes, options.reserve_bytes, options.segment_bytes) = (64 << 10, 8 << 10, 8 << 10);
+    (options.max_bytes, options.reserve_bytes, options.segment_bytes) =
+        (64 << 10, 8 << 10, 8 << 10);
     let sink = open(dir.path(), options);
     sink.accept(session_start("s-1"), Durability::Soon).await.unwrap();
     let full = fill(&sink).await;
@@ -351,7 +361,13 @@ impl TinyDisk {
         let dir = tempfile::tempdir().unwrap();
         let options = format!("size={size},mode=700");
         let flags = nix::mount::MsFlags::empty();
-        match nix::mount::mount(Some("tmpfs"), dir.path(), Some("tmpfs"), flags, Some(options.as_str())) {
+        match nix::mount::mount(
+            Some("tmpfs"),
+            dir.path(),
+            Some("tmpfs"),
+            flags,
+            Some(options.as_str()),
+        ) {
             Ok(()) => Some(Self(dir)),
             Err(err) => {
                 eprintln!("skipped: no small file system can be mounted here: {err}");

@@ -56,14 +56,12 @@ pub(super) async fn discover(
             }
         })?;
     let (_, connection) = stream.get_ref();
-    connection
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-        .and_then(cluster_of)
-        .ok_or_else(|| ClientError::WrongPeer {
+    connection.peer_certificates().and_then(|chain| chain.first()).and_then(cluster_of).ok_or_else(
+        || ClientError::WrongPeer {
             address: address.to_string(),
             why: "its certificate is not that of an auth service".into(),
-        })
+        },
+    )
 }
 
 /// The cluster whose Auth a certificate is for.

@@ -170,11 +170,13 @@ impl Membership {
                     info!(%host, cluster = %credentials.cluster, "joined the cluster");
                     return Ok((credentials, addresses));
                 }
-                Err(err @ (ClientError::Unauthenticated(_)
-                | ClientError::Conflict(_)
-                | ClientError::Denied(_)
-                | ClientError::NotFound(_)
-                | ClientError::Invalid(_))) => refused = Some(err),
+                Err(
+                    err @ (ClientError::Unauthenticated(_)
+                    | ClientError::Conflict(_)
+                    | ClientError::Denied(_)
+                    | ClientError::NotFound(_)
+                    | ClientError::Invalid(_)),
+                ) => refused = Some(err),
                 Err(err) => return Err(contact::about_time(err, now)),
             }
         }
@@ -206,9 +208,17 @@ impl Membership {
         info!("the configuration names other services or resources: renewing the certificates");
         match self.renew().await {
             // What the old certificates say still works meanwhile.
-            Err(AgentError::Client(err @ (ClientError::Unreachable { .. } | ClientError::Server(_)))) => {
+            Err(AgentError::Client(
+                err @ (ClientError::Unreachable { .. } | ClientError::Server(_)),
+            )) => {
                 warn!("the certificates could not be renewed for the new configuration yet: {err}");
                 Ok(())
+            }
+            // A new service takes a new token, and the host stays who it was.
+            Err(AgentError::Client(ClientError::Denied(why))) if self.options.token.is_some() => {
+                info!("joining again with the token: {why}");
+                let credentials = self.rejoin().await?;
+                self.adopt(credentials)
             }
             other => other,
         }
@@ -284,8 +294,7 @@ impl Membership {
     fn adopt(&self, credentials: Credentials) -> Result<(), AgentError> {
         self.key.replace(credentials.tls_chain.clone(), credentials.keys.tls.to_rustls())?;
         self.trust.replace(credentials.trust_store()?);
-        let client =
-            client(&self.addresses, &self.cluster, &self.trust, &self.key, &self.clock)?;
+        let client = client(&self.addresses, &self.cluster, &self.trust, &self.key, &self.clock)?;
         self.client.store(Arc::new(client));
         self.current.send_replace(Arc::new(credentials));
         Ok(())

@@ -56,8 +56,7 @@ impl Membership {
         let mut pause = Pause::for_calls();
         loop {
             let validity = self.current.borrow().validity;
-            let due =
-                if self.claims_are_current() { renew_at(validity) } else { self.clock.now() };
+            let due = if self.claims_are_current() { renew_at(validity) } else { self.clock.now() };
             self.clock.sleep_until(due).await;
             let now = self.clock.now();
             let renewed = if now >= validity.not_after() {

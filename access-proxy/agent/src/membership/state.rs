@@ -71,9 +71,7 @@ impl StateDir {
         let path = self.path.join("identity");
         let Some(text) = self.read("identity")? else { return Ok(None) };
         let text = std::str::from_utf8(&text).map_err(|err| AgentError::file(&path, err))?;
-        Credentials::from_identity_file(text)
-            .map(Some)
-            .map_err(|err| AgentError::file(&path, err))
+        Credentials::from_identity_file(text).map(Some).map_err(|err| AgentError::file(&path, err))
     }
 
     /// Keeps credentials, after which nothing is pending.

@@ -125,5 +125,9 @@ async fn blocking<T: Send + 'static>(
         let why = if files::is_full(&err) { "the disk is full".into() } else { err.to_string() };
         RecordingError::Storage(why)
     };
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other).and_then(|r| r).map_err(storage)
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)
+        .and_then(|r| r)
+        .map_err(storage)
 }

@@ -97,9 +97,8 @@ async fn upload_one(shared: &Arc<Shared>, client: AuthClient, recording: Waiting
 }
 
 async fn send(client: &AuthClient, recording: &Waiting) -> Result<(), ClientError> {
-    let unreadable = |err: io::Error| {
-        ClientError::Malformed(format!("{}: {err}", recording.path.display()))
-    };
+    let unreadable =
+        |err: io::Error| ClientError::Malformed(format!("{}: {err}", recording.path.display()));
     let file = tokio::fs::File::open(&recording.path).await.map_err(unreadable)?;
     let (broke, broken) = oneshot::channel();
     let session = recording.session.to_string();

@@ -37,13 +37,11 @@ impl OpenSessions {
     }
 
     /// The ends of all that are open, as of a process that is gone.
-    pub(super) fn ends(
-        &self,
-        last_seen: impl Fn(&SessionId) -> Option<Timestamp>,
-    ) -> Vec<Event> {
-        let starts = self.0.values().filter_map(|json| {
-            serde_json::from_value::<Envelope>(json.clone()).ok()
-        });
+    pub(super) fn ends(&self, last_seen: impl Fn(&SessionId) -> Option<Timestamp>) -> Vec<Event> {
+        let starts = self
+            .0
+            .values()
+            .filter_map(|json| serde_json::from_value::<Envelope>(json.clone()).ok());
         starts.filter_map(|start| end_of(start, &last_seen)).collect()
     }
 
@@ -75,10 +73,7 @@ fn opens_or_closes(json: &[u8]) -> bool {
         .any(|name| json.starts_with(format!("{{\"event\":\"{name}\"").as_bytes()))
 }
 
-fn end_of(
-    start: Envelope,
-    last_seen: &impl Fn(&SessionId) -> Option<Timestamp>,
-) -> Option<Event> {
+fn end_of(start: Envelope, last_seen: &impl Fn(&SessionId) -> Option<Timestamp>) -> Option<Event> {
     match start.event {
         Event::SessionStart(event) => {
             let stop = last_seen(&event.session.sid).unwrap_or(start.time).max(start.time);

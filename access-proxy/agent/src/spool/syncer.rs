@@ -73,3 +73,37 @@ fn round(shared: &Shared) -> bool {
     }
     more
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use access_core::audit::events::UserLogout;
+    use access_core::audit::{AuditSink, Durability, Event};
+    use access_core::time::ManualClock;
+    use access_core::{ClusterName, Timestamp};
+
+    use super::super::{SpoolOptions, SpoolSink};
+    use super::*;
+
+    fn event() -> Event {
+        UserLogout { user: "alice".into(), addr_remote: None }.into()
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_sync_nothing_is_promised_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(Timestamp::EPOCH));
+        let cluster = ClusterName::new("example.com").unwrap();
+        let sink = SpoolSink::open(dir.path(), cluster, SpoolOptions::default(), clock).unwrap();
+        sink.accept(event(), Durability::Synced).await.unwrap();
+        // A device that knows no fsync.
+        sink.lock().unsynced.push(Arc::new(File::open("/dev/null").unwrap()));
+        for durability in [Durability::Synced, Durability::Soon] {
+            let refused = sink.accept(event(), durability).await;
+            assert!(matches!(refused, Err(AuditError::Unavailable(_))), "{refused:?}");
+        }
+        assert!(sink.status().failed.is_some());
+        assert_eq!(sink.shared().synced.borrow().seq, 1, "what is not synced is not delivered");
+    }
+}

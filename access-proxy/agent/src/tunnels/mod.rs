@@ -5,6 +5,6 @@ mod link;
 mod pool;
 mod proxies;
 
-pub(crate) use dispatch::{Dispatcher, DispatchLimits};
+pub(crate) use dispatch::{DispatchLimits, Dispatcher};
 pub(crate) use pool::Pool;
 pub(crate) use proxies::Proxies;
