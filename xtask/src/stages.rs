@@ -15,6 +15,9 @@ pub(crate) fn clippy() -> Outcome {
 
 /// Every test but those in documentation. `without` are the peers that the caller does without.
 pub(crate) fn tests(without: &str) -> Outcome {
+    // Tests of whole programs start them from the target folder, which `cargo test` alone does
+    // not fill with programs of other packages.
+    done(&mut cargo(&["build", "--workspace", "--bins"]))?;
     let nextest = succeeds(&mut cargo(&["nextest", "--version"]));
     let args: &[&str] = if nextest {
         &["nextest", "run", "--workspace", "--no-fail-fast"]
