@@ -63,6 +63,7 @@ pub use cluster::SEAL_KEY_ENV;
 pub use error::{Error, Result};
 pub use limits::Rate;
 pub use options::{Limits, Options, Storage};
+pub use recordings::recordings_at;
 pub use service::AuthService;
 pub use store::StoreClock;
 

@@ -161,3 +161,13 @@ async fn the_cluster_outlives_its_process_in_a_file() {
     second.close().await;
     store.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn recordings_are_kept_where_a_url_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("elsewhere");
+    access_auth::recordings_at(&format!("file://{}", folder.display())).unwrap();
+    assert!(folder.is_dir());
+    let why = access_auth::recordings_at("ftp://x").unwrap_err().to_string();
+    assert!(why.contains("use file:///FOLDER"), "{why}");
+}
