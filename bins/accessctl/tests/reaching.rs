@@ -7,11 +7,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
-use common::{CLUSTER, Daemon, command, make_store, run};
+use common::{CLUSTER, Daemon, command, make_store, private_dir, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_daemon_the_store_is_used_itself() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = private_dir();
     make_store(dir.path()).await;
     let data_dir = dir.path().to_str().unwrap();
     let args = ["--data-dir", data_dir, "users", "add", "alice", "--roles=access"];
@@ -27,7 +27,7 @@ async fn without_a_daemon_the_store_is_used_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_data_directory_of_a_quickstart_is_found() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = private_dir();
     let data_dir = dir.path().join("access-data");
     std::fs::create_dir(&data_dir).unwrap();
     std::fs::set_permissions(&data_dir, std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -39,7 +39,7 @@ async fn the_data_directory_of_a_quickstart_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_without_a_cluster_stays_as_it_is() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = private_dir();
     let args = ["--data-dir", dir.path().to_str().unwrap(), "status"];
     run(&args, "", &[]).await.fails(1, &["is no data directory of an Auth Service"]);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -47,7 +47,7 @@ async fn a_directory_without_a_cluster_stays_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_store_that_nobody_serves_is_said_to_be_out_of_reach() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = private_dir();
     make_store(dir.path()).await;
     let options = access_backend::SqliteOptions::new(dir.path().join("access.db"));
     let _held = access_backend::Sqlite::open(options).await.unwrap();

@@ -36,14 +36,9 @@ pub(crate) enum ExportType {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "subject", args = ["user", "host"], required = true, multiple = false)]
 pub(crate) struct SignArgs {
-    /// The user whom the certificates are for.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) user: Option<String>,
-    /// The names and addresses of a server that is no member of the cluster.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    pub(crate) host: Vec<String>,
+    #[command(flatten)]
+    pub(crate) subject: SubjectFlags,
     /// What to write.
     #[arg(long, value_enum, default_value = "file", value_name = "FORMAT")]
     pub(crate) format: SignFormat,
@@ -56,6 +51,18 @@ pub(crate) struct SignArgs {
     /// Replace files that are there.
     #[arg(long)]
     pub(crate) overwrite: bool,
+}
+
+/// Whom certificates are for.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct SubjectFlags {
+    /// The user whom the certificates are for.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// The names and addresses of a server that is no member of the cluster.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) host: Vec<String>,
 }
 
 /// What is written for certificates.

@@ -47,13 +47,13 @@ impl Order {
     async fn ask(&self, cluster: &Cluster, keys: PublicKeys) -> Result<proto::Credentials, Exit> {
         let mut admin = cluster.client().admin();
         let (keys, ttl_seconds) = (Some(keys), self.ttl_seconds);
-        let answer = match &self.args.user {
+        let answer = match &self.args.subject.user {
             Some(user) => {
                 let request = SignUserRequest { user: user.clone(), keys, ttl_seconds };
                 admin.sign_user(with_deadline(request)).await
             }
             None => {
-                let names = self.args.host.clone();
+                let names = self.args.subject.host.clone();
                 admin.sign_host(with_deadline(SignHostRequest { names, keys, ttl_seconds })).await
             }
         };
@@ -68,13 +68,12 @@ pub(crate) async fn sign(cluster: &Cluster, order: Order) -> Result<(), Exit> {
         SignFormat::File => {
             let answer = order.ask(cluster, public).await?;
             let not_after = answer.not_after;
-            check_ssh(&order, &answer)?;
             let credentials = Credentials::from_answer(keys, answer).map_err(client_exit)?;
             (vec![credentials.to_identity_file().map_err(client_exit)?], not_after)
         }
         SignFormat::Openssh => {
             let answer = order.ask(cluster, PublicKeys { tls: Vec::new(), ..public }).await?;
-            (openssh(&order, &keys, &answer)?, answer.not_after)
+            (openssh(&keys, &answer)?, answer.not_after)
         }
         SignFormat::Tls => {
             let answer = order.ask(cluster, PublicKeys { ssh: String::new(), ..public }).await?;
@@ -88,12 +87,7 @@ pub(crate) async fn sign(cluster: &Cluster, order: Order) -> Result<(), Exit> {
     Ok(())
 }
 
-fn openssh(
-    order: &Order,
-    keys: &KeySet,
-    answer: &proto::Credentials,
-) -> Result<Vec<Zeroizing<String>>, Exit> {
-    check_ssh(order, answer)?;
+fn openssh(keys: &KeySet, answer: &proto::Credentials) -> Result<Vec<Zeroizing<String>>, Exit> {
     let certificate = Certificate::from_openssh(&answer.ssh_certificate)
         .map_err(|err| Exit::failed(format!("the certificate cannot be read: {err}")))?;
     if certificate.public_key() != keys.ssh.public_key().key_data() {
@@ -120,7 +114,7 @@ fn tls(
     let authorities = answer.authorities.iter().cloned().map(TrustedAuthority::try_from);
     let authorities: Vec<_> = authorities.collect::<Result<_, _>>().map_err(client_exit)?;
     // A user meets the cluster's hosts; a server meets users, and agents on their behalf.
-    let met = |kind| kind == AuthorityKind::Host || order.args.user.is_none();
+    let met = |kind| kind == AuthorityKind::Host || order.args.subject.user.is_none();
     let mut cas = Zeroizing::new(String::new());
     for authority in authorities.iter().filter(|authority| met(authority.kind)) {
         let spec = AuthoritySpec::try_from(authority).map_err(client_exit)?;
@@ -128,17 +122,6 @@ fn tls(
     }
     let chain = chain.iter().map(pem).collect::<String>();
     Ok(vec![keys.tls.to_pem(), Zeroizing::new(chain), cas])
-}
-
-/// A user without logins gets no SSH certificate: it would have no principal.
-fn check_ssh(order: &Order, answer: &proto::Credentials) -> Result<(), Exit> {
-    match &order.args.user {
-        Some(user) if answer.ssh_certificate.is_empty() => Err(Exit::failed(format!(
-            "user {user} has no login on any node, so that there is no SSH certificate for them: \
-             give them one with accessctl users update {user} --logins=NAME, or use --format=tls"
-        ))),
-        _ => Ok(()),
-    }
 }
 
 fn other_key() -> Exit {

@@ -1,6 +1,7 @@
 //! An Auth Service for the tool to talk to, and the tool as a process.
 #![allow(dead_code, reason = "not every test file uses everything")]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
@@ -13,17 +14,17 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 use tokio::process::Command;
 
-pub const CLUSTER: &str = "example.test";
+pub(crate) const CLUSTER: &str = "example.test";
 
 /// A service on a memory store that listens on the local socket of a data directory.
-pub struct Daemon {
-    pub dir: tempfile::TempDir,
-    pub service: AuthService,
+pub(crate) struct Daemon {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) service: AuthService,
 }
 
 impl Daemon {
-    pub async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+    pub(crate) async fn start() -> Self {
+        let dir = private_dir();
         let service = AuthService::open(Arc::new(Memory::default()), options(dir.path())).await;
         let service = service.unwrap();
         let listener = UnixListener::bind(dir.path().join("auth.sock")).unwrap();
@@ -32,20 +33,26 @@ impl Daemon {
         Self { dir, service }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Runs the tool on this daemon's data directory.
-    pub async fn ctl(&self, args: &[&str]) -> Done {
+    pub(crate) async fn ctl(&self, args: &[&str]) -> Done {
         self.ctl_with(args, "").await
     }
 
     /// The same with something on standard input.
-    pub async fn ctl_with(&self, args: &[&str], input: &str) -> Done {
+    pub(crate) async fn ctl_with(&self, args: &[&str], input: &str) -> Done {
         let dir = self.dir.path().to_str().unwrap();
         run(&[&["--data-dir", dir], args].concat(), input, &[]).await
     }
+}
+
+/// A folder that nobody else may enter, as data directories must be.
+pub(crate) fn private_dir() -> tempfile::TempDir {
+    let mode = std::fs::Permissions::from_mode(0o700);
+    tempfile::Builder::new().permissions(mode).tempdir().unwrap()
 }
 
 fn options(dir: &Path) -> Options {
@@ -56,7 +63,7 @@ fn options(dir: &Path) -> Options {
 }
 
 /// Makes a cluster in a data directory with a store on disk, and ends.
-pub async fn make_store(dir: &Path) {
+pub(crate) async fn make_store(dir: &Path) {
     let store = Arc::new(Sqlite::open(SqliteOptions::new(dir.join("access.db"))).await.unwrap());
     let service = AuthService::open(Arc::clone(&store), options(dir)).await.unwrap();
     service.close().await;
@@ -66,25 +73,25 @@ pub async fn make_store(dir: &Path) {
 
 /// What a run of the tool came to.
 #[derive(Debug)]
-pub struct Done {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Done {
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{self:?}");
         self
     }
 
-    pub fn json(self) -> serde_json::Value {
+    pub(crate) fn json(self) -> serde_json::Value {
         let done = self.ok();
         serde_json::from_str(&done.out).unwrap_or_else(|err| panic!("{err}: {done:?}"))
     }
 
     /// The run failed with this code, and said all of this.
-    pub fn fails(&self, code: i32, texts: &[&str]) {
+    pub(crate) fn fails(&self, code: i32, texts: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
         for text in texts {
             assert!(self.err.contains(text), "{text:?} is missing in {self:?}");
@@ -103,7 +110,7 @@ impl From<Output> for Done {
 }
 
 /// The tool, with nothing of the tester's own environment and folder.
-pub fn command(args: &[&str]) -> Command {
+pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_accessctl"));
     command
         .args(args)
@@ -119,7 +126,7 @@ pub fn command(args: &[&str]) -> Command {
 }
 
 /// Runs the tool.
-pub async fn run(args: &[&str], input: &str, env: &[(&str, &str)]) -> Done {
+pub(crate) async fn run(args: &[&str], input: &str, env: &[(&str, &str)]) -> Done {
     let mut child = command(args).envs(env.iter().copied()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     // Who does not read its input ends before it is written.
