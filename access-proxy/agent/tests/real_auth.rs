@@ -1,0 +1,219 @@
+//! The same against the real Auth Service: what the small cluster of the other tests assumes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use access_agent::{Agent, AgentError, AuthRoute, Host, HostOptions, JoinToken, Membership};
+use access_auth::{AuthService, Options};
+use access_backend::Memory;
+use access_client::types::{NodeDocument, NodeSpec, ServerDocument, ServerSpec};
+use access_client::{AuthClient, Cache, HostPort, proto};
+use access_core::audit::events::UserLogout;
+use access_core::audit::{AuditSink, Durability};
+use access_core::identity::{Service, SpkiPin};
+use access_core::protocol::{Incoming, Protocol};
+use access_core::recording::{RecordingEnd, RecordingKind, RecordingMeta};
+use access_core::{Clock, ClusterName, ResourceKind, SessionId, UserName};
+use access_proxy::{AuthUpstream, Front, FrontOptions, FrontParts, PingInfo, Tunnels, WebPages};
+use support::{RealClock, eventually};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+struct Silent;
+
+#[async_trait::async_trait]
+impl Protocol for Silent {
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Node
+    }
+
+    async fn serve(&self, _: Incoming) {}
+}
+
+struct Cluster {
+    auth: Arc<AuthService>,
+    admin: AuthClient,
+    auth_address: HostPort,
+    clock: Arc<dyn Clock>,
+    dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(RealClock::default());
+        let mut options = Options::new(dir.path().join("auth"), Arc::clone(&clock));
+        options.cluster_name = Some(ClusterName::new("example.com").unwrap());
+        let auth = AuthService::open(Arc::new(Memory::default()), options).await.unwrap();
+        let admin = AuthClient::over_stream(auth.local_pipe());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let auth = Arc::new(auth);
+        let serving = Arc::clone(&auth);
+        tokio::spawn(async move { serving.serve_tls(listener, std::future::pending()).await });
+        let auth_address = HostPort::parse(&address, 3025).unwrap();
+        Self { auth, admin, auth_address, clock, dir }
+    }
+
+    async fn token(&self, service: Service, labels: &[(&str, &str)]) -> JoinToken {
+        let request = proto::CreateTokenRequest {
+            types: vec![service.as_str().into()],
+            labels: labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+            uses: 1,
+            ..Default::default()
+        };
+        let token = self.admin.admin().create_token(request).await.unwrap().into_inner();
+        JoinToken::new(token.token)
+    }
+
+    fn pins(&self) -> Vec<SpkiPin> {
+        self.auth.ca_pins().unwrap()
+    }
+
+    async fn events(&self, kind: &str) -> Vec<serde_json::Value> {
+        let request = proto::SearchRequest {
+            from: 0,
+            to: self.clock.now().as_millis() + 60_000,
+            types: vec![kind.into()],
+            page_size: 100,
+            ..Default::default()
+        };
+        let answer = self.admin.audit().search(request).await.unwrap().into_inner();
+        answer.events.iter().map(|json| serde_json::from_slice(json).unwrap()).collect()
+    }
+
+    async fn names(&self, kind: &str) -> Vec<String> {
+        let request = proto::ListRequest { kind: kind.into(), ..Default::default() };
+        let answer = self.admin.resources().list(request).await.unwrap().into_inner();
+        answer.documents.into_iter().map(|document| document.name).collect()
+    }
+}
+
+/// A proxy as its program puts it together: a host that joined, and a front door.
+async fn proxy(cluster: &Cluster) -> (Host, Arc<Tunnels>, HostPort) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let route = AuthRoute::Direct(vec![cluster.auth_address.clone()]);
+    let mut options = HostOptions::new(cluster.dir.path().join("proxy"), route, "proxy-1");
+    options.services = BTreeSet::from([Service::Proxy]);
+    options.public_names = vec!["127.0.0.1".into()];
+    options.token = Some(cluster.token(Service::Proxy, &[]).await);
+    options.pins = cluster.pins();
+    options.follow = Cache::PROXY_KINDS;
+    let host = Host::open(options, Arc::clone(&cluster.clock)).await.unwrap();
+    let member = host.membership();
+    host.advertise(ServerDocument::new(
+        member.host_id().as_str(),
+        ServerSpec {
+            service: Service::Proxy,
+            host: member.host_id().clone(),
+            hostname: "proxy-1".into(),
+            version: String::new(),
+            public_addrs: vec![address.to_string()],
+            peer_addr: None,
+        },
+    ));
+    let tunnels = Arc::new(Tunnels::new());
+    let parts = FrontParts {
+        cluster: member.cluster().clone(),
+        trust: member.trust(),
+        host_key: member.key(),
+        web_key: member.key(),
+        auth: AuthUpstream::new(vec![(
+            cluster.auth_address.host().into(),
+            cluster.auth_address.port(),
+        )]),
+        tunnels: Arc::clone(&tunnels),
+        preludes: Vec::new(),
+        pages: WebPages::new(&PingInfo::new("example.com", Vec::new())).unwrap(),
+        clock: Arc::clone(&cluster.clock),
+    };
+    let front = Arc::new(Front::new(parts, FrontOptions::default()).unwrap());
+    tokio::spawn(front.serve(listener, CancellationToken::new(), Duration::ZERO));
+    let running = host.clone();
+    tokio::spawn(async move { running.run(CancellationToken::new()).await });
+    (host, tunnels, HostPort::parse(&address.to_string(), 443).unwrap())
+}
+
+fn options(cluster: &Cluster, route: AuthRoute) -> HostOptions {
+    let mut options = HostOptions::new(cluster.dir.path().join("agent"), route, "web-1");
+    options.services = BTreeSet::from([Service::Node]);
+    options.resources = vec!["node/web-1".parse().unwrap()];
+    options.pins = cluster.pins();
+    options
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_lives_in_a_real_cluster() {
+    let cluster = Cluster::new().await;
+    let (proxy, tunnels, proxy_address) = proxy(&cluster).await;
+    tokio::time::timeout(Duration::from_secs(20), proxy.ready()).await.unwrap();
+
+    let mut options = options(&cluster, AuthRoute::Proxies(vec![proxy_address]));
+    options.token = Some(cluster.token(Service::Node, &[("env", "prod")]).await);
+    let host = Host::open(options.clone(), Arc::clone(&cluster.clock)).await.unwrap();
+    let id = host.membership().host_id().clone();
+
+    // Twice in a row: each renewal must show the certificates of the one before.
+    host.membership().renew().await.unwrap();
+    host.membership().renew().await.unwrap();
+
+    let node = NodeDocument::new("web-1", NodeSpec::new(id.clone()));
+    let agent = Agent::builder(host)
+        .protocol(Arc::new(Silent))
+        .resource(node)
+        .drain(Duration::ZERO)
+        .build()
+        .unwrap();
+    let (agent, stop) = (Arc::new(agent), CancellationToken::new());
+    let task = tokio::spawn({
+        let (agent, stop) = (Arc::clone(&agent), stop.clone());
+        async move { agent.run(stop).await }
+    });
+    eventually("the tunnel", || tunnels.list().iter().any(|tunnel| tunnel.host == id)).await;
+    assert_eq!(agent.status().ready(), Ok(()));
+    let host = agent.host();
+    let stored = host.resource(&"node/web-1".parse().unwrap()).unwrap();
+    assert_eq!(stored.labels, BTreeMap::from([("env".into(), "prod".into())]));
+    assert_eq!(cluster.names("node").await, ["web-1"]);
+    assert!(host.status().cache_fresh_at.is_some());
+
+    // Events and recordings.
+    let event = UserLogout { user: "alice".into(), addr_remote: None };
+    host.spool().accept(event.into(), Durability::Synced).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), host.spool().delivered()).await.unwrap();
+    let events = cluster.events("user.logout").await;
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["writer"], host.spool().writer().as_str());
+    let sid = SessionId::new("s-1").unwrap();
+    let now = cluster.clock.now();
+    let user = UserName::new("alice").unwrap();
+    let meta = RecordingMeta::new(sid, RecordingKind::Ssh, user, "node/web-1", now);
+    let mut recording = host.recorder().start(meta).await.unwrap();
+    recording.output(now, b"hello").unwrap();
+    recording.finish(RecordingEnd::new(now, "exit")).await.unwrap();
+    eventually("the upload", || host.status().recordings == 0).await;
+    let uploads = cluster.events("session.upload").await;
+    assert_eq!((uploads.len(), uploads[0]["state"].as_str()), (1, Some("complete")));
+
+    stop.cancel();
+    task.await.unwrap().unwrap();
+    assert_eq!(cluster.names("node").await, Vec::<String>::new(), "withdrawn");
+    drop(agent);
+
+    // The token was good for one host, and is not needed again. The name stays this host's.
+    let again = Membership::open(options.clone(), Arc::clone(&cluster.clock)).await.unwrap();
+    assert_eq!(*again.host_id(), id);
+    drop(again);
+    let mut other = options;
+    other.data_dir = cluster.dir.path().join("other");
+    let err = Membership::open(other.clone(), Arc::clone(&cluster.clock)).await.unwrap_err();
+    assert!(matches!(err, AgentError::TokenRefused(_)), "{err}");
+    other.token = Some(cluster.token(Service::Node, &[]).await);
+    let err = Membership::open(other, Arc::clone(&cluster.clock)).await.unwrap_err();
+    assert!(err.to_string().contains("belongs to another host"), "{err}");
+}
