@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use access_agent::{Agent, AgentError, AuthRoute, Host, JoinToken, Membership};
-use access_client::types::{NodeDocument, NodeSpec};
+use access_client::types::{NodeDocument, NodeSpec, ServerDocument, ServerSpec};
 use access_client::{HostPort, TlsDialer};
 use access_core::protocol::{Incoming, Protocol};
 use access_core::time::ManualClock;
@@ -308,4 +308,65 @@ async fn straight_to_auth_the_name_comes_from_the_pinned_certificate() {
     let expired = Arc::new(ManualClock::at(clock.now().plus(Duration::from_secs(25 * 3600))));
     let err = Membership::open(later, expired).await.unwrap_err();
     assert!(matches!(err, AgentError::Expired(at) if at > Timestamp::EPOCH), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holds_a_tunnel_to_every_proxy_and_leaves_one_that_goes_away() {
+    let (auth, auth_address, first) = cluster().await;
+    let second = Proxy::start(&auth, auth_address).await;
+    let server = ServerSpec {
+        service: access_core::identity::Service::Proxy,
+        host: access_core::HostId::new("p-2").unwrap(),
+        hostname: String::new(),
+        version: String::new(),
+        // One proxy under two addresses gets one tunnel.
+        public_addrs: vec![
+            second.address.to_string(),
+            format!("localhost:{}", second.address.port()),
+        ],
+        peer_addr: None,
+    };
+    let json = ServerDocument::new("p-2", server).to_json().unwrap();
+    auth.inner.documents.lock().unwrap().insert(("server".into(), "p-2".into()), json);
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(&auth, dir.path(), &first).await;
+    eventually("both are held", || running.agent.status().tunnels == 2).await;
+    eventually("both know", || {
+        first.tunnels.list().len() == 1 && !second.tunnels.list().is_empty()
+    })
+    .await;
+    let mut client = connect(&auth, &first, "web-1.node.example.com").await.unwrap();
+    assert_eq!(echo(&mut client, b"one").await.unwrap(), b"one");
+    first.stop();
+    eventually("the first is left", || running.agent.status().tunnels == 1).await;
+    assert_eq!(echo(&mut client, b"two").await.unwrap(), b"two", "what is open goes on");
+    let mut other = connect(&auth, &second, "web-1.node.example.com").await.unwrap();
+    assert_eq!(echo(&mut other, b"three").await.unwrap(), b"three");
+    running.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn comes_back_as_itself_after_its_certificates_expired() {
+    let clock = ManualClock::at(RealClock::default().now());
+    let auth = FakeAuth::new(Arc::new(clock.clone()));
+    let (auth_address, _) = auth.serve().await;
+    let proxy = Proxy::start(&auth, auth_address).await;
+    let dir = tempfile::tempdir().unwrap();
+    let options = auth.agent_options(dir.path(), proxy.address);
+    let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+    let member = Membership::open(options.clone(), Arc::clone(&shared)).await.unwrap();
+    let id = member.host_id().clone();
+    // The answer to its last renewal was lost, so that Auth knows keys that it has not used yet.
+    auth.inner.lose_answer.store(true, Ordering::SeqCst);
+    assert!(member.renew().await.is_err());
+    drop(member);
+    clock.advance(Duration::from_secs(25 * 3600));
+    let mut without = options.clone();
+    without.token = None;
+    let err = Membership::open(without, Arc::clone(&shared)).await.unwrap_err();
+    assert!(matches!(err, AgentError::Expired(_)), "{err}");
+    let member = Membership::open(options, shared).await.unwrap();
+    assert_eq!(*member.host_id(), id);
+    assert_eq!(auth.inner.hosts.lock().unwrap().len(), 1);
+    member.renew().await.unwrap();
 }

@@ -172,6 +172,7 @@ impl FakeAuth {
         (address, task)
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn sign(
         &self,
         id: &HostId,
@@ -180,19 +181,20 @@ impl FakeAuth {
         names: &[&str],
         generation: u64,
         keys: proto::PublicKeys,
+        ttl: Duration,
     ) -> proto::Credentials {
         let inner = &self.inner;
         let subject = Subject::Host { id: id.clone(), services, resources };
         let now = inner.clock.now();
         let mut identity = Identity::new(inner.cluster.clone(), subject, now);
         identity.generation = generation;
-        let mut draft = HostDraft::new(identity, inner.ttl).unwrap();
+        let mut draft = HostDraft::new(identity, ttl).unwrap();
         for name in names {
             draft.add_name(name.parse().unwrap());
         }
         draft.ssh_public_key = Some(parse_ssh_key(&keys.ssh).unwrap());
         draft.tls_public_key = Some(keys.tls);
-        let policy = IssuingPolicy::new(now, inner.ttl);
+        let policy = IssuingPolicy::new(now, ttl);
         let signed = draft.vet(&policy).unwrap().sign(&inner.host_ca).unwrap();
         let authorities = [&inner.host_ca, &inner.user_ca]
             .map(|ca| proto::Authority::try_from(ca.trusted()).unwrap());
@@ -210,9 +212,13 @@ impl FakeAuth {
     /// A certificate for something in this process.
     pub fn issue_shared(&self, service: Service, names: &[&str]) -> Arc<SharedKey> {
         let keys = KeySet::generate().unwrap();
-        let id = HostId::new(format!("fake-{service}")).unwrap();
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::SeqCst);
+        let id = HostId::new(format!("fake-{service}-{number}")).unwrap();
         let public = keys.public().unwrap();
-        let answer = self.sign(&id, BTreeSet::from([service]), Vec::new(), names, 1, public);
+        // The cluster's own outlive whoever joins.
+        let ttl = self.inner.ttl * 10;
+        let answer = self.sign(&id, BTreeSet::from([service]), Vec::new(), names, 1, public, ttl);
         let credentials = access_client::Credentials::from_answer(keys, answer).unwrap();
         credentials.shared_key().unwrap()
     }
@@ -233,7 +239,8 @@ impl FakeAuth {
         let names: Vec<&str> = claims.public_names.iter().map(String::as_str).collect();
         let digest = [keys.ssh.as_bytes(), &keys.tls].concat();
         self.inner.hosts.lock().unwrap().insert(id.clone(), (generation, digest));
-        let answer = self.sign(id, services, resources, &names, generation, keys);
+        let ttl = self.inner.ttl;
+        let answer = self.sign(id, services, resources, &names, generation, keys, ttl);
         if self.inner.lose_answer.swap(false, Ordering::SeqCst) {
             return Err(Status::unavailable("the answer was lost"));
         }
