@@ -1,6 +1,6 @@
 //! The policy, the authorities and the trust of this moment, fed by the store's own watch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,9 +53,41 @@ pub(crate) struct Live {
     trust: Arc<SharedTrust>,
     authorities: ArcSwap<Authorities>,
     config: ArcSwap<ClusterConfigSpec>,
-    revisions: Mutex<HashMap<Key, Revision>>,
+    revisions: Mutex<Revisions>,
     broken_since: Mutex<Option<Timestamp>>,
     seen: watch::Sender<u64>,
+}
+
+/// Which writes came here.
+#[derive(Default)]
+struct Revisions {
+    now: HashMap<Key, Revision>,
+    /// The last ones, which others may have followed since.
+    lately: VecDeque<(Key, Revision)>,
+}
+
+impl Revisions {
+    /// How many are remembered.
+    const LATELY: usize = 1024;
+
+    fn note(&mut self, key: &Key, revision: Option<Revision>) {
+        match revision {
+            Some(revision) => {
+                self.now.insert(key.clone(), revision);
+                self.lately.push_back((key.clone(), revision));
+                if self.lately.len() > Self::LATELY {
+                    self.lately.pop_front();
+                }
+            }
+            None => drop(self.now.remove(key)),
+        }
+    }
+
+    /// Whether a write of this revision, or a deletion, came here.
+    fn had(&self, key: &Key, revision: Option<Revision>) -> bool {
+        self.now.get(key).copied() == revision
+            || self.lately.iter().any(|(of, had)| of == key && Some(*had) == revision)
+    }
 }
 
 impl Live {
@@ -124,10 +156,8 @@ impl Live {
     /// not seen in time is logged, and comes into force when it is.
     pub(crate) async fn seen(&self, key: &Key, revision: Option<Revision>) {
         let mut seen = self.seen.subscribe();
-        let there = || {
-            let revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
-            revisions.get(key).copied() == revision
-        };
+        let there =
+            || self.revisions.lock().unwrap_or_else(PoisonError::into_inner).had(key, revision);
         let waited = tokio::time::timeout(SEEN_WITHIN, seen.wait_for(|_| there())).await;
         if waited.is_err() {
             tracing::warn!(%key, "a change is not in force yet: the store's watch lags");
@@ -184,7 +214,8 @@ impl Live {
                 (WatchEvent::Ready(_), snapshot) => {
                     if let Some((builder, revisions)) = snapshot {
                         self.policy.replace(builder.build());
-                        *self.revisions.lock().unwrap_or_else(PoisonError::into_inner) = revisions;
+                        self.revisions.lock().unwrap_or_else(PoisonError::into_inner).now =
+                            revisions;
                         *self.broken_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
                         self.seen.send_modify(|tick| *tick = tick.wrapping_add(1));
                     }
@@ -200,12 +231,7 @@ impl Live {
     }
 
     fn note(&self, key: &Key, revision: Option<Revision>) {
-        let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
-        match revision {
-            Some(revision) => revisions.insert(key.clone(), revision),
-            None => revisions.remove(key),
-        };
-        drop(revisions);
+        self.revisions.lock().unwrap_or_else(PoisonError::into_inner).note(key, revision);
         self.seen.send_modify(|tick| *tick = tick.wrapping_add(1));
     }
 

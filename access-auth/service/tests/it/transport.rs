@@ -142,6 +142,7 @@ async fn connections_of_one_source_are_limited() {
 }
 
 #[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "a client that is none")]
 async fn a_handshake_has_a_deadline() {
     let cluster =
         Cluster::with(|options| options.limits.handshake = Duration::from_millis(50)).await;

@@ -165,6 +165,22 @@ async fn logging_out_ends_every_certificate_so_far() {
 }
 
 #[tokio::test]
+async fn changes_that_meet_are_all_in_force_at_once() {
+    let cluster = Cluster::start().await;
+    let alice = cluster.user("alice", &["access"]).await;
+    let started = std::time::Instant::now();
+    let logouts = (0..20).map(|_| {
+        let mut identity = alice.identity();
+        async move { identity.logout(proto::LogoutRequest {}).await.is_ok() }
+    });
+    let done = futures::future::join_all(logouts).await;
+    assert!(done.contains(&true));
+    assert!(alice.identity().who_am_i(proto::WhoAmIRequest {}).await.is_err());
+    // None of them has waited for a revision that had been replaced when it looked.
+    assert!(started.elapsed() < std::time::Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
 async fn certificates_expire_on_open_connections_too() {
     let cluster = Cluster::start().await;
     let alice = cluster.user("alice", &["access"]).await;
