@@ -41,11 +41,15 @@ pub fn service_options(
     if let Some(name) = &config.auth_service.cluster_name {
         options.cluster_name = Some(ClusterName::new(name).map_err(Exit::usage)?);
     }
-    if let Some(recordings) = &config.access.storage.recordings {
-        return Err(Exit::usage(format!(
-            "storage.recordings: {recordings:?} cannot be used by this program: it keeps recordings \
-             in the data directory"
-        )));
+    if let Some(place) = &config.access.storage.recordings {
+        // A plain folder is meant by a path; everything else is a URL.
+        let url = if place.contains("://") {
+            place.clone()
+        } else {
+            let folder = std::path::absolute(place).map_err(Exit::usage)?;
+            format!("file://{}", folder.display())
+        };
+        options.recordings = Some(access_auth::recordings_at(&url).map_err(Exit::usage)?);
     }
     if let Some(proxies) = &config.proxy_service.public_addr {
         options.proxies = proxies.as_slice().to_vec();

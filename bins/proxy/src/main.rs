@@ -25,8 +25,9 @@ struct Flags {
     /// The Auth Service, HOST:PORT.
     #[arg(long, value_name = "HOST:PORT")]
     auth_server: Option<String>,
-    /// A file with the join token.
-    #[arg(long, value_name = "FILE")]
+    /// The join token, or better the path of a file that holds it: other users of this machine
+    /// can see arguments.
+    #[arg(long, value_name = "TOKEN|PATH")]
     token: Option<String>,
     /// The cluster's key, sha256:….
     #[arg(long, value_name = "PIN")]
