@@ -102,10 +102,10 @@ pub(super) const MEMBERS: &[CrateRule] = &[
     member("access-agent", &["access-core", "access-tunnel", "access-client"], NO_PROTOCOL),
     member("access-host", &["access-core"], NO_CLUSTER),
     member("access-ssh", &["access-core"], NO_CLUSTER),
-    // What daemons share holds how a host joins, too.
+    // What daemons share holds how a host joins, too, and how its SSH keys come from that.
     member(
         "access-daemon",
-        &["access-core", "access-client", "access-agent", "access-host"],
+        &["access-core", "access-client", "access-agent", "access-host", "access-ssh"],
         NO_AUTHORITY,
     ),
     member(
