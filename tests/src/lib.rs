@@ -2,12 +2,22 @@
 //!
 //! The programs are those that `cargo build --workspace --bins` leaves; everything listens on
 //! loopback, on ports that the kernel chose, and is ended by its process id.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
 
 mod cluster;
+mod impostor;
+mod memory;
 mod process;
 mod run;
 
 pub use cluster::{Cluster, PASSWORD, Quickstart};
+pub use impostor::{Impostor, ImpostorBuilder, Mask, Spoils};
+pub use memory::{Capture, Memory, contains, resident_kib};
 pub use process::Process;
 pub use run::{Done, bin, run, without};
