@@ -32,3 +32,28 @@ fn peers(rest: &[String]) -> Outcome {
     let runner = ["run", "--release", "-p", "access-benches", "--bin", "peers", "--"];
     done(cargo(&runner).args(rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    #[test]
+    fn what_follows_the_name_is_the_runner_s() {
+        for words in [
+            &["x", "peers", "--", "ssh", "--rounds", "3"][..],
+            &["x", "peers", "ssh", "--rounds", "3"],
+        ] {
+            let args = Cli::try_parse_from(words).unwrap().args;
+            assert_eq!(args.name.as_deref(), Some("peers"));
+            assert_eq!(args.rest, ["ssh", "--rounds", "3"]);
+        }
+    }
+}
