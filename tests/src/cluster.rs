@@ -106,7 +106,7 @@ impl Cluster {
         self.auth = Some(process);
         let status = self.ctl(&["status", "--format=json"], "").ok();
         let status: Value = serde_json::from_str(&status.out).unwrap();
-        self.pin = status["ca_pins"][0].as_str().unwrap().to_owned();
+        self.pin = status["ca_pin"].as_str().unwrap().to_owned();
     }
 
     /// Starts the proxy, on the port that it had before.
@@ -273,16 +273,30 @@ pub struct Quickstart {
 impl Quickstart {
     /// Starts it on a data directory.
     pub fn start(data_dir: &Path) -> Self {
-        let mut command = Command::new(bin("quickstart"));
-        command
-            .arg("--data-dir")
-            .arg(data_dir)
-            .args(["--listen", "127.0.0.1:0", "--print", "json"]);
+        Self::start_on(data_dir, "127.0.0.1:0")
+    }
+
+    /// Starts it on a data directory, at an address.
+    pub fn start_on(data_dir: &Path, listen: &str) -> Self {
+        let mut command = Self::command(data_dir, listen);
+        command.args(["--print", "json"]);
         let process = Process::start("quickstart", command);
         let ready = process.wait_for("that it is ready", |line| {
             let value: Value = serde_json::from_str(line).ok()?;
             value.get("proxy_addr").is_some().then_some(value)
         });
         Self { process, ready }
+    }
+
+    /// What starts it.
+    pub fn command(data_dir: &Path, listen: &str) -> Command {
+        let mut command = Command::new(bin("quickstart"));
+        command.arg("--data-dir").arg(data_dir).args(["--listen", listen]);
+        command
+    }
+
+    /// A field of what it printed.
+    pub fn field(&self, name: &str) -> &str {
+        self.ready[name].as_str().unwrap_or_else(|| panic!("{name} in {}", self.ready))
     }
 }

@@ -82,7 +82,7 @@ async fn waits_for_password(admin: &AuthClient, name: &str) -> Result<bool, Exit
     let invites = invites.map_err(|status| Exit::failed(status.message()))?.into_inner();
     Ok(invites.documents.iter().any(|document| {
         InviteDocument::from_json(&document.json)
-            .is_ok_and(|invite| invite.spec.user.as_str() == name)
+            .is_ok_and(|invite| invite.spec.user.as_str() == name && !invite.spec.redeemed)
     }))
 }
 
