@@ -9,6 +9,7 @@ use access_core::ids::ClusterName;
 use access_core::time::Clock;
 use access_core::tls::{ServerTrust, SharedKey, client_config};
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -70,7 +71,23 @@ impl TlsDialer {
         name: ServerName<'static>,
     ) -> Result<TlsStream<TcpStream>, ClientError> {
         let tcp = dial_tcp(address).await?;
-        let handshake = TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp);
+        self.connect_over(tcp, address, name).await
+    }
+
+    /// Has whoever is at the other end of a stream, which leads to `address`, prove to be `name`.
+    ///
+    /// # Errors
+    /// As those of [`TlsDialer::connect`].
+    pub async fn connect_over<S>(
+        &self,
+        stream: S,
+        address: &HostPort,
+        name: ServerName<'static>,
+    ) -> Result<TlsStream<S>, ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let handshake = TlsConnector::from(Arc::clone(&self.config)).connect(name, stream);
         match tokio::time::timeout(CONNECT_DEADLINE, handshake).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(err)) => Err(handshake_error(address, &err)),

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use access_core::identity::{Service, VerifiedIdentity};
 use access_core::resource::DnsResource;
 use access_core::tls::peer_identity;
-use access_tunnel::Flavour;
+use access_tunnel::{Flavour, ReadAhead};
 use bytes::BytesMut;
 use metrics::counter;
 use tokio::io::AsyncWriteExt;
@@ -150,7 +150,8 @@ impl Front {
     async fn accept_agent(
         &self,
         stream: ClientStream,
-    ) -> io::Result<(TlsStream<ClientStream>, VerifiedIdentity)> {
+    ) -> io::Result<(TlsStream<ReadAhead<ClientStream>>, VerifiedIdentity)> {
+        let stream = ReadAhead::new(stream);
         let accept = TlsAcceptor::from(self.tunnel_tls.clone()).accept(stream);
         let stream = tokio::time::timeout(self.options.limits.handshake, accept).await??;
         let (_, connection) = stream.get_ref();

@@ -141,6 +141,7 @@ mod header;
 #[doc(hidden)]
 pub mod oracle;
 mod queue;
+mod read_ahead;
 mod scheduler;
 mod shared;
 mod stream;
@@ -154,6 +155,7 @@ pub use error::{CloseReason, Error};
 pub use frame::{MAX_REASON, StreamId};
 pub use handle::{Handle, Incoming, PendingStream, Tunnel};
 pub use header::{Flavour, MAX_TARGET, OpenHeader};
+pub use read_ahead::ReadAhead;
 pub use stream::Stream;
 
 /// The machine without I/O, for another runtime, a simulation or a fuzzer.

@@ -11,11 +11,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use access_client::{ClientError, HostPort, TlsDialer};
+use access_client::{ClientError, HostPort, TlsDialer, dial_tcp};
 use access_core::HostId;
 use access_core::identity::Service;
 use access_core::tls::{ALPN_TUNNEL, ServerTrust};
-use access_tunnel::{CloseReason, Config, Handle, Tunnel};
+use access_tunnel::{CloseReason, Config, Handle, ReadAhead, Tunnel};
 use rustls_pki_types::ServerName;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -156,7 +156,8 @@ async fn dial_slowly(parts: &Arc<LinkParts>, address: &HostPort) -> Result<Live,
     )?;
     let name = ServerName::try_from(format!("proxy.{}", membership.cluster()))
         .map_err(|err| DialError::Failed(err.to_string()))?;
-    let stream = dialer.connect(address, name).await?;
+    let stream = ReadAhead::new(dial_tcp(address).await?);
+    let stream = dialer.connect_over(stream, address, name).await?;
     let (_, connection) = stream.get_ref();
     let chain = connection.peer_certificates().unwrap_or_default();
     let proxy = trust
