@@ -1,10 +1,16 @@
 //! Leading other programs through the proxy.
 
-use access_client::TlsDialer;
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+
+use access_client::{TlsDialer, dial_tcp};
 use access_core::tls::{ALPN_SSH, ServerTrust};
 use access_daemon::Exit;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
+use tokio::net::unix::pipe;
 
 use crate::cli::Global;
 use crate::context::{Session, client_exit, clock};
@@ -24,11 +30,14 @@ pub(crate) async fn ssh(global: &Global, node: &str) -> Result<(), Exit> {
     let name = node_dns_name(node, &session.credentials.cluster)?;
     let trust = session.credentials.trust().map_err(client_exit)?;
     let key = session.credentials.shared_key().map_err(client_exit)?;
-    let dialer =
-        TlsDialer::new(ServerTrust::HostAuthority(trust), Some(key), clock(), &[ALPN_SSH])
-            .map_err(client_exit)?;
+    let dialer = TlsDialer::new(ServerTrust::HostAuthority(trust), Some(key), clock(), &[ALPN_SSH])
+        .map_err(client_exit)?;
     let server_name = ServerName::try_from(name.clone()).map_err(Exit::usage)?;
-    let stream = dialer.connect(&session.proxy, server_name).await.map_err(|err| match err {
+    // TLS asks its transport for little at a time: what comes is read in large pieces before it.
+    let tcp = dial_tcp(&session.proxy).await.map_err(client_exit)?;
+    let tcp = BufReader::with_capacity(CHUNK, tcp);
+    let connected = dialer.connect_over(tcp, &session.proxy, server_name).await;
+    let stream = connected.map_err(|err| match err {
         access_client::ClientError::WrongPeer { why, .. } if why.contains("UnrecognisedName") => {
             Exit::new(
                 access_daemon::ExitCode::Unreachable,
@@ -38,8 +47,8 @@ pub(crate) async fn ssh(global: &Global, node: &str) -> Result<(), Exit> {
         other => client_exit(other),
     })?;
     let (mut from_node, mut to_node) = tokio::io::split(stream);
+    let (mut input, mut output) = standard_streams();
     let up = async {
-        let mut input = tokio::io::stdin();
         let mut buffer = vec![0; CHUNK];
         loop {
             let n = input.read(&mut buffer).await?;
@@ -51,10 +60,9 @@ pub(crate) async fn ssh(global: &Global, node: &str) -> Result<(), Exit> {
         }
     };
     let down = async {
-        let mut output = tokio::io::stdout();
         let mut buffer = vec![0; CHUNK];
         loop {
-            let n = from_node.read(&mut buffer).await?;
+            let n = read_what_is_there(&mut from_node, &mut buffer).await?;
             if n == 0 {
                 return output.flush().await;
             }
@@ -63,14 +71,53 @@ pub(crate) async fn ssh(global: &Global, node: &str) -> Result<(), Exit> {
         }
     };
     // The node's end is the end: nothing that is typed afterwards could reach it.
-    let ended: std::io::Result<()> = tokio::select! {
+    let ended: io::Result<()> = tokio::select! {
         ended = down => ended,
         ended = async { up.await?; std::future::pending().await } => ended,
     };
     match ended {
         // The program behind the pipe has gone, which is how ssh ends.
-        Err(err) if err.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(err) => Err(Exit::failed(format!("the connection to {node} broke: {err}"))),
         Ok(()) => Ok(()),
     }
+}
+
+/// Waits for something to read, and takes what more has come until the buffer is full: TLS gives a
+/// record at a time, and each write wakes the reader behind it.
+async fn read_what_is_there(
+    from: &mut (impl AsyncRead + Unpin),
+    buffer: &mut [u8],
+) -> io::Result<usize> {
+    let mut buffer = ReadBuf::new(buffer);
+    std::future::poll_fn(|cx| {
+        while buffer.remaining() > 0 {
+            let before = buffer.filled().len();
+            match Pin::new(&mut *from).poll_read(cx, &mut buffer) {
+                // An end, or an error, is found again by the next read.
+                Poll::Pending | Poll::Ready(Err(_)) if before > 0 => break,
+                read => ready!(read)?,
+            }
+            if buffer.filled().len() == before {
+                break;
+            }
+        }
+        Poll::Ready(Ok(buffer.filled().len()))
+    })
+    .await
+}
+
+type Input = Box<dyn AsyncRead + Unpin>;
+type Output = Box<dyn AsyncWrite + Unpin>;
+
+/// Standard input and output. Pipes, as `ssh` gives them, are awaited like sockets, each end being
+/// this program's alone; anything else is read and written by threads, which costs a hand-over for
+/// every chunk.
+fn standard_streams() -> (Input, Output) {
+    let input = io::stdin().as_fd().try_clone_to_owned().and_then(pipe::Receiver::from_owned_fd);
+    let output = io::stdout().as_fd().try_clone_to_owned().and_then(pipe::Sender::from_owned_fd);
+    (
+        input.map_or_else(|_| Box::new(tokio::io::stdin()) as Input, |pipe| Box::new(pipe)),
+        output.map_or_else(|_| Box::new(tokio::io::stdout()) as Output, |pipe| Box::new(pipe)),
+    )
 }
