@@ -1,5 +1,6 @@
 //! One session: a shell, a command or SFTP in a channel, from its permission to its last event.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use access_core::audit::events::{ClientDisconnect, SessionRejected, SessionStart};
@@ -186,10 +187,11 @@ impl Session {
         &self,
         writer: &Writer,
         ends: Ends,
-        environment: Vec<(String, String)>,
+        mut environment: Vec<(String, String)>,
         permit: &Permit,
         tape: &Tape,
     ) -> Option<ExitStatus> {
+        environment.extend(of_connection(self.connection.client_addr));
         let request =
             ProcessRequest { program: self.program.clone(), pty: self.pty.clone(), environment };
         let mut guard = EndGuard::new(
@@ -286,4 +288,19 @@ impl Session {
         let event = guard.event(now, reason, kept, outcome);
         self.journal.note(|_| event).await;
     }
+}
+
+/// What `sshd` tells of the connection: shells read their start files by it, and scripts the
+/// client's address. A node behind a tunnel has no address of its own in it; `sshd` writes the same
+/// where it was not reached over a socket.
+fn of_connection(client: Option<SocketAddr>) -> [(String, String); 2] {
+    let (ip, port) = match client {
+        Some(client) => (client.ip().to_canonical().to_string(), client.port()),
+        None => ("UNKNOWN".to_owned(), u16::MAX),
+    };
+    let none = u16::MAX;
+    [
+        ("SSH_CLIENT".to_owned(), format!("{ip} {port} {none}")),
+        ("SSH_CONNECTION".to_owned(), format!("{ip} {port} UNKNOWN {none}")),
+    ]
 }
