@@ -1,4 +1,5 @@
 //! OpenSSH and OpenSSL read, verify and use what is issued.
+#![allow(clippy::disallowed_methods, reason = "real processes run by the real clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

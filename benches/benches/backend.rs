@@ -51,7 +51,12 @@ async fn concurrent(store: &Arc<dyn Backend>, tasks: usize, each: usize) {
     }
 }
 
-fn with_criterion(criterion: &mut Criterion, runtime: &Runtime, name: &str, store: &Arc<dyn Backend>) {
+fn with_criterion(
+    criterion: &mut Criterion,
+    runtime: &Runtime,
+    name: &str,
+    store: &Arc<dyn Backend>,
+) {
     let mut group = criterion.benchmark_group(name);
     group.sample_size(30);
     let mut next = 0;

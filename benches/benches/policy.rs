@@ -45,7 +45,7 @@ fn role(i: usize) -> RoleDocument {
 
 /// Ten of the hundred.
 fn held() -> Vec<RoleName> {
-    (0..10).map(|i| RoleName::new(&format!("role-{}", i * 7)).unwrap()).collect()
+    (0..10).map(|i| RoleName::new(format!("role-{}", i * 7)).unwrap()).collect()
 }
 
 fn snapshot() -> PolicySnapshot {
@@ -65,8 +65,7 @@ fn alice() -> VerifiedIdentity {
     let mut identity = Identity::new(cluster.clone(), subject, now());
     identity.roles = held();
     identity.logins = ["alice", "root", "ubuntu"].map(|name| Login::new(name).unwrap()).into();
-    identity.traits =
-        [("logins".to_owned(), ["alice".to_owned()].into())].into_iter().collect();
+    identity.traits = [("logins".to_owned(), ["alice".to_owned()].into())].into_iter().collect();
     let mut draft = UserDraft::new(identity, Duration::from_secs(3600));
     let key = store.create(KeyAlgorithm::EcdsaP256, &KeyPurpose::new("subject")).unwrap().1;
     draft.tls_public_key = Some(key.public_key().spki_der().to_vec());

@@ -79,7 +79,14 @@ impl AuthClient {
         }
         let name = ServerName::try_from(auth_name(&endpoint.cluster))
             .map_err(|err| ClientError::Invalid(err.to_string()))?;
-        let dialer = TlsDialer::new(endpoint.trust, endpoint.key, endpoint.clock, &[ALPN_H2])?;
+        let trust = match endpoint.trust {
+            // The cluster's name may be somebody's word so far: the pinned root has to confirm it.
+            ServerTrust::Pins(pins) => {
+                ServerTrust::PinnedCluster { pins, cluster: endpoint.cluster }
+            }
+            other => other,
+        };
+        let dialer = TlsDialer::new(trust, endpoint.key, endpoint.clock, &[ALPN_H2])?;
         let addresses: Arc<[HostPort]> = endpoint.addresses.into();
         let connector = service_fn(move |_| {
             let (dialer, name, addresses) = (dialer.clone(), name.clone(), Arc::clone(&addresses));

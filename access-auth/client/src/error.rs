@@ -102,6 +102,15 @@ fn refused_by_tls(status: &tonic::Status) -> Option<ClientError> {
         {
             return of_tls(error);
         }
+        // The HTTP library keeps only the text of an I/O error.
+        let text = error.to_string();
+        if text.contains("received fatal alert") {
+            return Some(ClientError::Unauthenticated(if text.contains("CertificateExpired") {
+                "the certificate has expired, log in again".into()
+            } else {
+                "the cluster does not accept this certificate, log in again".into()
+            }));
+        }
         cause = error.source();
     }
     None

@@ -44,5 +44,5 @@ pub use dial::{CONNECT_DEADLINE, TlsDialer, auth_name, dial_tcp};
 pub use error::ClientError;
 pub use keys::{KeySet, TlsKey};
 pub use pem::certificate_pem;
-pub use recorder::recorder_trust;
 pub use ping::{FirstTrust, Ping, PingAuth, ping};
+pub use recorder::recorder_trust;

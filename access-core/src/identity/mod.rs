@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use pin::{PinError, SpkiPin};
 pub use source::{SourcePin, SourcePinError};
-pub use trust::{AuthorityKind, SharedTrust, TrustStore, TrustedAuthority};
+pub use trust::{AuthorityKind, SharedTrust, TrustStore, TrustedAuthority, cluster_of_root};
 pub use verify_ssh::SSH_IDENTITY_EXTENSION;
 pub use verify_tls::X509_IDENTITY_OID;
 

@@ -60,6 +60,23 @@ impl TrustedAuthority {
     }
 }
 
+/// The cluster whose authority a self-signed root is: the organization in its subject
+/// (RFC 5280, section 4.1.2.6). `None` when it names none, or more than one.
+///
+/// A pin vouches for the root, and with it for this name. A client that knows only the pin takes
+/// the cluster's name from here, never from somebody's word: else a certificate of the same root
+/// for `auth.` and any other name would do for Auth.
+pub fn cluster_of_root(root: &CertificateDer<'_>) -> Option<ClusterName> {
+    use x509_parser::prelude::FromDer;
+    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(root).ok()?;
+    let mut organizations = parsed.subject().iter_organization();
+    let (first, second) = (organizations.next()?, organizations.next());
+    if second.is_some() {
+        return None;
+    }
+    ClusterName::new(first.as_str().ok()?).ok()
+}
+
 /// Everything that one cluster's processes trust; the only maker of
 /// [`VerifiedIdentity`](super::VerifiedIdentity).
 #[derive(Clone, Debug)]

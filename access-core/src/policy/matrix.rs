@@ -15,6 +15,7 @@ use crate::role::PRESETS;
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/matrix.txt");
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the golden file is a file")]
 fn nobody_may_do_more_or_less_than_the_golden_file_says() {
     let found = render();
     if std::env::var_os("UPDATE_GOLDEN").is_some() {

@@ -38,8 +38,6 @@ mod matrix;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod speed;
-#[cfg(test)]
 mod tests;
 
 pub use action::{Action, ApiKind, Context, Target, Verb};

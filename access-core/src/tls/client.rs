@@ -12,7 +12,8 @@ use rustls::{
 };
 
 use super::{ClockTime, SharedKey, TlsError, provider};
-use crate::identity::{AuthorityKind, SharedTrust, SpkiPin};
+use crate::identity::{AuthorityKind, SharedTrust, SpkiPin, cluster_of_root};
+use crate::ids::ClusterName;
 use crate::time::Clock;
 
 /// What a client trusts its server by.
@@ -21,8 +22,17 @@ pub enum ServerTrust {
     /// The cluster's host authority, and the name.
     HostAuthority(Arc<SharedTrust>),
     /// A root with one of these pins, presented at the end of the chain, and the name: for the
-    /// first contact, before the authority is known.
+    /// first contact, before the authority is known. Good for names that nobody relies on, such
+    /// as that of a proxy's web side; for Auth it takes [`ServerTrust::PinnedCluster`].
     Pins(Vec<SpkiPin>),
+    /// The same, and the root must be that of this cluster: a name is asked for on somebody's
+    /// word at the first contact, and only the pinned root itself says which cluster it is.
+    PinnedCluster {
+        /// The pins.
+        pins: Vec<SpkiPin>,
+        /// The cluster that the name belongs to.
+        cluster: ClusterName,
+    },
     /// These roots, and the name: for a certificate of a public authority.
     Roots(Arc<RootCertStore>),
 }
@@ -68,17 +78,32 @@ impl Verifier {
                 let roots = trust.tls_anchors(AuthorityKind::Host).cloned().collect();
                 Ok(Arc::new(RootCertStore { roots }))
             }
-            ServerTrust::Pins(pins) => {
-                let root = rest
-                    .iter()
-                    .find(|cert| SpkiPin::of_certificate(cert).is_ok_and(|pin| pins.contains(&pin)))
-                    .ok_or(CertificateError::UnknownIssuer)?;
-                let mut roots = RootCertStore::empty();
-                roots.add(root.clone().into_owned())?;
-                Ok(Arc::new(roots))
+            ServerTrust::Pins(pins) => pinned(pins, rest).and_then(only),
+            ServerTrust::PinnedCluster { pins, cluster } => {
+                let root = pinned(pins, rest)?;
+                if cluster_of_root(root).as_ref() != Some(cluster) {
+                    return Err(CertificateError::UnknownIssuer.into());
+                }
+                only(root)
             }
         }
     }
+}
+
+/// The certificate of a chain that has one of the pins.
+fn pinned<'a>(
+    pins: &[SpkiPin],
+    rest: &'a [CertificateDer<'a>],
+) -> Result<&'a CertificateDer<'a>, rustls::Error> {
+    rest.iter()
+        .find(|cert| SpkiPin::of_certificate(cert).is_ok_and(|pin| pins.contains(&pin)))
+        .ok_or_else(|| CertificateError::UnknownIssuer.into())
+}
+
+fn only(root: &CertificateDer<'_>) -> Result<Arc<RootCertStore>, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(root.clone().into_owned())?;
+    Ok(Arc::new(roots))
 }
 
 impl ServerCertVerifier for Verifier {

@@ -1,5 +1,6 @@
 //! The multiplexers under comparison, each as a source of connected stream pairs.
 
+#![allow(clippy::disallowed_methods, reason = "no policy stands before a bench")]
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;

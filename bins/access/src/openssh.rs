@@ -38,15 +38,18 @@ fn known_hosts(proxy: &HostPort, credentials: &Credentials) -> Result<String, Ex
     for key in credentials.host_authority().flat_map(|authority| &authority.ssh) {
         let key = PublicKey::from(key.clone()).to_openssh().map_err(Exit::failed)?;
         let key = key.trim_end();
-        lines.push_str(&format!(
-            "@cert-authority *.node.{cluster},proxy.{cluster},{proxy} {key}\n"
-        ));
+        lines
+            .push_str(&format!("@cert-authority *.node.{cluster},proxy.{cluster},{proxy} {key}\n"));
     }
     Ok(lines)
 }
 
 /// The configuration, for a file of its own or for `Include`.
-pub(crate) fn config(folder: &Path, proxy: &HostPort, cluster: &ClusterName) -> Result<String, Exit> {
+pub(crate) fn config(
+    folder: &Path,
+    proxy: &HostPort,
+    cluster: &ClusterName,
+) -> Result<String, Exit> {
     let program = own_program()?;
     let folder = std::path::absolute(folder).map_err(Exit::failed)?;
     let file = |name: &str| quoted(&folder.join(name));

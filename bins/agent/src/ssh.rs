@@ -30,7 +30,11 @@ pub(crate) fn document(host: &Host, section: &SshSection) -> NodeDocument {
 }
 
 /// The SSH server, behind a gate over the cluster's policy.
-pub(crate) fn server(config: &Config, host: &Host, section: &SshSection) -> Result<SshServer, Exit> {
+pub(crate) fn server(
+    config: &Config,
+    host: &Host,
+    section: &SshSection,
+) -> Result<SshServer, Exit> {
     if section.mode == SshMode::Openssh {
         return Err(Exit::usage("ssh_service.mode: this version serves SSH itself only (local)"));
     }

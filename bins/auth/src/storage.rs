@@ -74,8 +74,8 @@ async fn open_storage(
             let options = MemoryOptions { clock, ..MemoryOptions::default() };
             Ok(Storage::from(Arc::new(Memory::new(options))))
         }
-        StorageType::Cockroachdb | StorageType::Postgres => Err(Exit::usage(
-            "storage.type: this version keeps its state in sqlite or memory only",
-        )),
+        StorageType::Cockroachdb | StorageType::Postgres => {
+            Err(Exit::usage("storage.type: this version keeps its state in sqlite or memory only"))
+        }
     }
 }

@@ -60,8 +60,7 @@ pub fn host_options(config: &Config, data_dir: &Path) -> Result<HostOptions, Exi
 pub fn host_name() -> Result<String, Exit> {
     let name = nix::unistd::gethostname()
         .map_err(|err| Exit::failed(format!("the system's name cannot be read: {err}")))?;
-    name.into_string()
-        .map_err(|_| Exit::usage("the system's name is no text: set access.nodename"))
+    name.into_string().map_err(|_| Exit::usage("the system's name is no text: set access.nodename"))
 }
 
 fn addresses(field: &str, list: &OneOrMany, port: u16) -> Result<Vec<HostPort>, Exit> {

@@ -104,7 +104,9 @@ impl Lifecycle {
             }
         };
         let steer = async {
-            signals.stopped(|| info!("nothing of this program's configuration can be reloaded")).await;
+            signals
+                .stopped(|| info!("nothing of this program's configuration can be reloaded"))
+                .await;
             info!("stopping: what is open may finish; a second signal ends it at once");
             notify_stopping();
             stop.cancel();

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use access_core::tls::SharedKey;
-use access_daemon::config::KeyPair;
 use access_daemon::Exit;
+use access_daemon::config::KeyPair;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;

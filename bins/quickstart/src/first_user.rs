@@ -38,7 +38,8 @@ impl FirstUser {
         let failed = |status: tonic::Status| Exit::failed(status.message());
         let invitation = if exists(admin, &name).await? {
             if waits_for_password(admin, &name).await? {
-                let request = ResetUserRequest { user: name.clone(), invite_ttl_seconds: INVITE_TTL };
+                let request =
+                    ResetUserRequest { user: name.clone(), invite_ttl_seconds: INVITE_TTL };
                 let reset = admin.admin().reset_user(with_deadline(request)).await;
                 Some(reset.map_err(failed)?.into_inner())
             } else {

@@ -74,7 +74,8 @@ fn quickstart() -> ExitCode {
     access_daemon::init_logging(&Log { severity: Some(severity), ..Log::default() });
     access_daemon::raise_open_files();
     // Two workers are plenty for one machine's own cluster, and cost less memory than one a core.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(err) => return Exit::failed(err).report("quickstart"),

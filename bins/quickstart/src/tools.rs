@@ -22,7 +22,9 @@ pub(crate) fn lay_out(data_dir: &Path) -> Result<PathBuf, Exit> {
     for name in ["access", "accessctl"] {
         let path = bin.join(name);
         match std::fs::remove_file(&path) {
-            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(error(&path, err)),
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error(&path, err));
+            }
             _ => {}
         }
         std::os::unix::fs::symlink(&program, &path).map_err(|err| error(&path, err))?;

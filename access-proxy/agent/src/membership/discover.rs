@@ -1,15 +1,15 @@
 //! Asks Auth itself, reached directly, which cluster it is: by its certificate.
 //!
 //! Auth answers to `auth.CLUSTER` alone, and the name of the cluster is not known yet. So the
-//! handshake goes by the pin, without a name, and the name is read off the certificate that the
-//! pinned authority vouches for. Nothing is sent over that connection.
+//! handshake goes by the pin, without a name, and the cluster's name is read off the pinned root
+//! itself. Nothing is sent over that connection.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use access_client::{CONNECT_DEADLINE, ClientError, HostPort, dial_tcp};
 use access_core::ClusterName;
-use access_core::identity::SpkiPin;
+use access_core::identity::{SpkiPin, cluster_of_root};
 use access_core::time::Clock;
 use access_core::tls::TlsError;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -56,20 +56,16 @@ pub(super) async fn discover(
             }
         })?;
     let (_, connection) = stream.get_ref();
-    connection.peer_certificates().and_then(|chain| chain.first()).and_then(cluster_of).ok_or_else(
-        || ClientError::WrongPeer {
-            address: address.to_string(),
-            why: "its certificate is not that of an auth service".into(),
-        },
-    )
+    let chain = connection.peer_certificates().unwrap_or_default();
+    let root = chain.iter().find(|cert| is_pinned(pins, cert));
+    root.and_then(cluster_of_root).ok_or_else(|| ClientError::WrongPeer {
+        address: address.to_string(),
+        why: "the pinned authority does not name its cluster".into(),
+    })
 }
 
-/// The cluster whose Auth a certificate is for.
-fn cluster_of(leaf: &CertificateDer<'_>) -> Option<ClusterName> {
-    let leaf = webpki::EndEntityCert::try_from(leaf).ok()?;
-    leaf.valid_dns_names()
-        .filter_map(|name| name.strip_prefix("auth."))
-        .find_map(|name| ClusterName::new(name).ok())
+fn is_pinned(pins: &[SpkiPin], certificate: &CertificateDer<'_>) -> bool {
+    SpkiPin::of_certificate(certificate).is_ok_and(|pin| pins.contains(&pin))
 }
 
 #[derive(Debug)]
@@ -89,7 +85,7 @@ impl ServerCertVerifier for PinOnly {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let root = rest
             .iter()
-            .find(|cert| SpkiPin::of_certificate(cert).is_ok_and(|pin| self.pins.contains(&pin)))
+            .find(|cert| is_pinned(&self.pins, cert))
             .ok_or(CertificateError::UnknownIssuer)?;
         let mut roots = RootCertStore::empty();
         roots.add(root.clone().into_owned())?;

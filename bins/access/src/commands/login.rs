@@ -44,6 +44,7 @@ pub(crate) async fn login(
     // The keys are there before anything is sent, so that whatever certifies another is found out.
     let keys = KeySet::generate().map_err(client_exit)?;
     let contact = Contact::make(proxy, pins).await?;
+    contact.is_the_one_known(known.as_ref())?;
     let password = read_secret(&format!("Password of {user} in {}: ", contact.cluster))?;
     let credentials = contact
         .client
@@ -144,6 +145,18 @@ impl Contact {
             )));
         }
         Ok(Self { proxy, cluster: answer.cluster_name, pins, client })
+    }
+
+    /// Makes sure that a proxy that was logged in to before still leads to the same cluster.
+    fn is_the_one_known(&self, known: Option<&Profile>) -> Result<(), Exit> {
+        match known.filter(|profile| profile.proxy == self.proxy) {
+            Some(profile) if profile.cluster != self.cluster => Err(Exit::failed(format!(
+                "{} led to cluster {} before, and now to {}: if that is meant, remove its folder \
+                 in ACCESS_HOME first",
+                self.proxy, profile.cluster, self.cluster
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Makes sure that the authorities which came with certificates are those of the pins.

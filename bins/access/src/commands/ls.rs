@@ -38,7 +38,8 @@ pub(crate) async fn ls(
             let mut table = Table::new(["Node", "Host", "Labels"]);
             for node in &nodes {
                 let labels = node.metadata.labels.iter();
-                let labels: Vec<_> = labels.map(|(name, value)| format!("{name}={value}")).collect();
+                let labels: Vec<_> =
+                    labels.map(|(name, value)| format!("{name}={value}")).collect();
                 table.row([&node.metadata.name, &node.spec.hostname, &labels.join(",")]);
             }
             table.print()

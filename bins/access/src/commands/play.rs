@@ -60,7 +60,9 @@ async fn download(access: &Session, session: &str) -> Result<Vec<u8>, Exit> {
     let mut bytes = Vec::new();
     while let Some(part) = parts.message().await.map_err(call_exit)? {
         if bytes.len() + part.data.len() > MAX_RECORDING {
-            return Err(Exit::failed("the recording is larger than 1 GiB: use accessctl recordings"));
+            return Err(Exit::failed(
+                "the recording is larger than 1 GiB: use accessctl recordings",
+            ));
         }
         bytes.extend_from_slice(&part.data);
     }
@@ -68,7 +70,11 @@ async fn download(access: &Session, session: &str) -> Result<Vec<u8>, Exit> {
 }
 
 /// Shows what the session showed; in time when there is a speed.
-async fn show(bytes: &[u8], mut reader: RecordingReader, speed: Option<f64>) -> Result<Ending, Exit> {
+async fn show(
+    bytes: &[u8],
+    mut reader: RecordingReader,
+    speed: Option<f64>,
+) -> Result<Ending, Exit> {
     reader.push(bytes);
     let mut last = Duration::ZERO;
     while let Some(event) = reader.next_event() {

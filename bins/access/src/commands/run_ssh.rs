@@ -24,7 +24,10 @@ pub(crate) async fn ssh(global: &Global, mut args: Vec<String>) -> Result<ExitCo
     if let Some(target) = args.get_mut(at) {
         let (login, node) = split_login(target);
         let name = node_dns_name(node, &session.credentials.cluster)?;
-        *target = match login.map(str::to_owned).or_else(|| (!explicit).then(|| default_login(&session)).flatten()) {
+        *target = match login
+            .map(str::to_owned)
+            .or_else(|| (!explicit).then(|| default_login(&session)).flatten())
+        {
             Some(login) => format!("{login}@{name}"),
             None => name,
         };
@@ -45,7 +48,9 @@ pub(crate) async fn scp(global: &Global, mut args: Vec<String>) -> Result<ExitCo
             skip = takes_next(arg, SCP_VALUED);
             continue;
         }
-        if let Some(rewritten) = remote_path(arg, &session.credentials.cluster, || default_login(&session))? {
+        if let Some(rewritten) =
+            remote_path(arg, &session.credentials.cluster, || default_login(&session))?
+        {
             *arg = rewritten;
             remote = true;
         }
