@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::limits::{Counter, Limits};
+use crate::limits::{Counter, Limits, Rate};
 use crate::prelude::Prelude;
 use crate::tunnels::Tunnels;
 use crate::upstream::AuthUpstream;
@@ -69,6 +69,7 @@ pub struct Front {
     pub(crate) parts: FrontParts,
     pub(crate) options: FrontOptions,
     pub(crate) counter: Counter,
+    pub(crate) auth_rate: Rate,
     pub(crate) tunnel_tls: Arc<rustls::ServerConfig>,
     pub(crate) web_tls: Arc<rustls::ServerConfig>,
     pub(crate) pages: Arc<WebPages>,
@@ -94,6 +95,7 @@ impl Front {
         )?;
         Ok(Self {
             counter: Counter::new(options.limits.clone()),
+            auth_rate: Rate::new(options.limits.auth_rate),
             tunnel_tls: Arc::new(tunnel_tls),
             web_tls: Arc::new(web_tls),
             pages: Arc::new(parts.pages.clone()),

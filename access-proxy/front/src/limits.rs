@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use access_core::Timestamp;
+
 /// Limits of the front door.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -14,11 +16,20 @@ pub struct Limits {
     pub per_source: usize,
     /// How long a client may take to say what it wants, TLS handshakes that end here included.
     pub handshake: Duration,
+    /// New connections to Auth from one source: how many at once, and how many a second after
+    /// that. Auth sees all of them come from the proxy, so it is here that one source is kept from
+    /// taking what all others need.
+    pub auth_rate: (u32, u32),
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 60_000, per_source: 10_000, handshake: Duration::from_secs(10) }
+        Self {
+            connections: 60_000,
+            per_source: 10_000,
+            handshake: Duration::from_secs(10),
+            auth_rate: (200, 20),
+        }
     }
 }
 
@@ -98,9 +109,75 @@ impl Drop for Slot {
     }
 }
 
+/// Token buckets by source.
+#[derive(Debug)]
+pub(crate) struct Rate {
+    burst: u64,
+    per_second: u64,
+    buckets: Mutex<HashMap<Source, Bucket>>,
+}
+
+/// Thousandths of a token, and when they were counted.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    milli: u64,
+    at: Timestamp,
+}
+
+/// Sources that are remembered at once; buckets that are full again are forgotten first.
+const MAX_BUCKETS: usize = 100_000;
+
+impl Rate {
+    pub(crate) fn new((burst, per_second): (u32, u32)) -> Self {
+        Self {
+            burst: u64::from(burst) * 1000,
+            per_second: u64::from(per_second),
+            buckets: Mutex::default(),
+        }
+    }
+
+    /// Takes a token of a source, if it has one.
+    pub(crate) fn take(&self, address: IpAddr, now: Timestamp) -> bool {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let source = Source::from(address);
+        if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(&source) {
+            buckets.retain(|_, bucket| self.refilled(bucket, now) < self.burst);
+            if buckets.len() >= MAX_BUCKETS {
+                return false;
+            }
+        }
+        let bucket = buckets.entry(source).or_insert(Bucket { milli: self.burst, at: now });
+        let milli = self.refilled(bucket, now);
+        let (left, taken) = match milli.checked_sub(1000) {
+            Some(left) => (left, true),
+            None => (milli, false),
+        };
+        *bucket = Bucket { milli: left, at: now };
+        taken
+    }
+
+    fn refilled(&self, bucket: &Bucket, now: Timestamp) -> u64 {
+        let elapsed = u64::try_from(now.since(bucket.at).as_millis()).unwrap_or(u64::MAX);
+        bucket.milli.saturating_add(elapsed.saturating_mul(self.per_second)).min(self.burst)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_source_cannot_take_what_others_need() {
+        let rate = Rate::new((3, 2));
+        let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let at = |millis| Timestamp::from_millis(1_000_000 + millis);
+        assert!((0..3).all(|_| rate.take(a, at(0))));
+        assert!(!rate.take(a, at(0)), "the burst is spent");
+        assert!(rate.take(b, at(0)), "another source has its own");
+        assert!(!rate.take(a, at(499)));
+        assert!(rate.take(a, at(500)), "two a second come back");
+        assert!(!rate.take(a, at(500)));
+    }
 
     #[test]
     fn sources_and_the_whole_are_limited_and_given_back() {

@@ -79,7 +79,7 @@ impl Front {
         counter!("access_proxy_routed_total", "to" => label).increment(1);
         match route {
             None => {}
-            Some(Route::Auth) => self.lead_to_auth(stream, buffer).await,
+            Some(Route::Auth) => self.lead_to_auth(stream, buffer, client).await,
             Some(Route::Resource(target)) => {
                 self.lead_to_resource(stream, buffer, &target, client).await;
             }
@@ -92,7 +92,12 @@ impl Front {
         }
     }
 
-    async fn lead_to_auth(&self, mut stream: TcpStream, buffer: BytesMut) {
+    async fn lead_to_auth(&self, mut stream: TcpStream, buffer: BytesMut, client: SocketAddr) {
+        if !self.auth_rate.take(client.ip(), self.parts.clock.now()) {
+            counter!("access_proxy_refused_total", "limit" => "auth_rate").increment(1);
+            refuse_name(stream).await;
+            return;
+        }
         let mut auth = match self.parts.auth.connect().await {
             Ok(auth) => auth,
             Err(err) => {
