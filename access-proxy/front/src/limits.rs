@@ -170,7 +170,7 @@ mod tests {
     fn one_source_cannot_take_what_others_need() {
         let rate = Rate::new((3, 2));
         let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let at = |millis| Timestamp::from_millis(1_000_000 + millis);
+        let at = |millis: i64| Timestamp::from_millis(1_000_000 + millis);
         assert!((0..3).all(|_| rate.take(a, at(0))));
         assert!(!rate.take(a, at(0)), "the burst is spent");
         assert!(rate.take(b, at(0)), "another source has its own");
