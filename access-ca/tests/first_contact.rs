@@ -15,7 +15,11 @@ const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
 /// A host of example.com, and whether a client that is told `cluster` believes it to be that
 /// cluster's Auth.
-async fn believed(services: Service, extra_name: Option<&str>, cluster: &str) -> Result<(), String> {
+async fn believed(
+    services: Service,
+    extra_name: Option<&str>,
+    cluster: &str,
+) -> Result<(), String> {
     let store = SoftwareKeyStore::new(SealingKey::generate().unwrap());
     let example = ClusterName::new("example.com").unwrap();
     let new = NewAuthority::new(example.clone(), AuthorityKind::Host);
