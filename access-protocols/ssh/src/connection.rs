@@ -52,6 +52,7 @@ pub(crate) struct Connection {
     pub(crate) client_addr: Option<SocketAddr>,
     pub(crate) trace_id: TraceId,
     ended: watch::Sender<Option<Ended>>,
+    withdrawn: watch::Sender<Option<Ended>>,
 }
 
 impl Connection {
@@ -62,6 +63,7 @@ impl Connection {
             client_addr,
             trace_id,
             ended: watch::Sender::new(None),
+            withdrawn: watch::Sender::new(None),
         })
     }
 
@@ -78,6 +80,21 @@ impl Connection {
             () = self.link.closed() => {}
         }
         Ended { reason: "client", text: String::new() }
+    }
+
+    /// Asks for the connection's end, which whoever serves it decides over.
+    pub(crate) fn withdraw(&self, ended: Ended) {
+        self.withdrawn.send_replace(Some(ended));
+    }
+
+    /// Completes when its end was asked for.
+    pub(crate) async fn withdrawn(&self) -> Ended {
+        let mut withdrawn = self.withdrawn.subscribe();
+        let found = withdrawn.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+        match found {
+            Some(ended) => ended,
+            None => std::future::pending().await,
+        }
     }
 
     fn end(&self, ended: Ended) {

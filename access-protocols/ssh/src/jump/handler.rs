@@ -53,14 +53,18 @@ impl JumpHandler {
         }
     }
 
-    /// When the connection's certificate expires. What runs over it has permits of its own.
+    /// When the connection's certificate expires, or the last thing that ran over it was
+    /// withdrawn. What runs over it has permits of its own.
     fn end_of(&self, who: &VerifiedIdentity) -> EndOfTime {
         let expires = self.parts.checker.clock.sleep_until(who.validity().not_after());
+        let connection = Arc::clone(&self.connection);
         Box::pin(async move {
-            expires.await;
-            Ended {
-                reason: "certificate expired",
-                text: "your certificate has expired: log in again".into(),
+            tokio::select! {
+                () = expires => Ended {
+                    reason: "certificate expired",
+                    text: "your certificate has expired: log in again".into(),
+                },
+                ended = connection.withdrawn() => ended,
             }
         })
     }

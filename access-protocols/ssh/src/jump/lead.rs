@@ -1,7 +1,9 @@
 //! From the name that a client wrote to the stream of that node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use access_core::gate::EndReason;
 use access_core::ids::ResourceName;
 use access_core::policy::{Action, Context, Target};
 use access_core::resource::Labels;
@@ -11,8 +13,11 @@ use russh::server::ChannelOpenHandle;
 
 use super::Parts;
 use crate::channel::{Ends, Writer, refusal};
-use crate::connection::Connection;
+use crate::connection::{Connection, Ended};
 use crate::pipe::{self, Counters};
+
+/// How long a client has to take the message that says why all is over.
+const TELLING: Duration = Duration::from_secs(2);
 
 /// A channel to a node.
 pub(super) struct Jump {
@@ -61,8 +66,16 @@ pub(super) async fn jump(jump: Jump) {
     let counters = Counters::default();
     let copied = tokio::select! {
         copied = pipe::copy(stream, &writer, &ends, &counters, || ()) => copied,
-        _ = connection.over() => Ok(()),
+        _ = connection.over() => {
+            told(&connection).await;
+            Ok(())
+        }
     };
+    let withdrawn = copied.as_ref().err().and_then(end_reason);
+    if let Some(reason) = withdrawn.filter(|_| connection.tasks.len() <= 1) {
+        connection.withdraw(Ended { reason: "access withdrawn", text: reason.to_string() });
+        told(&connection).await;
+    }
     tracing::debug!(
         user = who.name(),
         node = host,
@@ -72,6 +85,17 @@ pub(super) async fn jump(jump: Jump) {
         "a jump has ended"
     );
     let _ = writer.close().await;
+}
+
+/// Why the permit ended, if that is what broke the stream.
+fn end_reason(err: &std::io::Error) -> Option<&EndReason> {
+    err.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// Waits until the client was told why all is over. The channel must not close before: a client
+/// whose only channel is closed leaves, and shows its user nothing.
+async fn told(connection: &Connection) {
+    let _ = tokio::time::timeout(TELLING, connection.link.closed()).await;
 }
 
 /// The same for what is not there and for what this user may not see.
