@@ -84,7 +84,8 @@ impl From<tonic::Status> for ClientError {
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
                 Self::Unreachable { address: "the auth service".into(), why: causes(&status) }
             }
-            _ => Self::Server(message),
+            // "transport error" alone says nothing.
+            _ => Self::Server(status.source().map_or(message, causes)),
         }
     }
 }
@@ -145,8 +146,12 @@ pub(crate) fn of_tls(error: &rustls::Error) -> Option<ClientError> {
             Alert::CertificateRequired
             | Alert::BadCertificate
             | Alert::CertificateUnknown
+            | Alert::CertificateRevoked
+            | Alert::UnsupportedCertificate
             | Alert::UnknownCA
-            | Alert::AccessDenied => Some(ClientError::Unauthenticated(
+            | Alert::AccessDenied
+            // An authority of the same name with another key: its signature does not fit.
+            | Alert::DecryptError => Some(ClientError::Unauthenticated(
                 "the cluster does not accept this certificate, log in again".into(),
             )),
             _ => None,
