@@ -2,18 +2,27 @@
 //!
 //! Version 3 of the protocol (draft-ietf-secsh-filexfer-02), with OpenSSH's extensions. The bytes
 //! are only looked at; whatever cannot be understood is left to the server behind.
+//!
+//! Answers are told apart by the ids of their requests alone. A client that gives an id to a second
+//! request while the first waits could have the answer to one taken for that to the other, so that
+//! such a session cannot be followed, and is not: [`Breach`].
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// How much of a packet is looked at: enough for two paths of 4096 bytes.
 const MAX_HEAD: usize = 9 * 1024;
 /// How much of a packet is looked at that carries a file's bytes.
 const DATA_HEAD: usize = 16;
-/// How many requests may wait for their answers.
+/// How many requests that are written down may wait for their answers.
 const MAX_PENDING: usize = 1024;
+/// How many requests of any kind may wait. What pipes and servers hold is far less.
+const MAX_IN_FLIGHT: usize = 65_536;
 /// How much of a path is kept.
 const MAX_PATH: usize = 4096;
 
+const INIT: u8 = 1;
+const VERSION: u8 = 2;
 const OPEN: u8 = 3;
 const WRITE: u8 = 6;
 const SETSTAT: u8 = 9;
@@ -51,6 +60,26 @@ pub(crate) struct Done {
     pub(crate) error: Option<&'static str>,
 }
 
+/// What a client did so that its session cannot be followed any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Breach {
+    /// It used the id of a request that waits for another one.
+    Reused(u32),
+    /// It asks and asks, and waits for no answer.
+    TooMany,
+}
+
+impl std::fmt::Display for Breach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Reused(id) => {
+                write!(f, "the client used the SFTP request id {id} twice at the same time")
+            }
+            Self::TooMany => f.write_str("the client waits for too many SFTP answers at once"),
+        }
+    }
+}
+
 /// Sums over a transfer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
@@ -64,19 +93,35 @@ pub(crate) struct Totals {
 pub(crate) struct SftpWatch {
     client: Framer,
     server: Framer,
-    pending: HashMap<u32, Done>,
+    /// What waits for its answer, by id; those that are not written down too.
+    in_flight: HashMap<u32, Option<Done>>,
+    /// How many of these are written down.
+    pending: usize,
     totals: Totals,
 }
 
 impl SftpWatch {
-    /// Looks at bytes from the client. Returned is what can't be followed any more, because too
-    /// many requests wait.
-    pub(crate) fn client(&mut self, data: &[u8]) -> Vec<Done> {
-        let Self { client, pending, totals, .. } = self;
-        let mut untracked = Vec::new();
+    /// Looks at bytes from the client. Returned are requests that can't be followed any more,
+    /// because too many wait; and whether nothing can be, so that these bytes must not be handed
+    /// on.
+    pub(crate) fn client(&mut self, data: &[u8]) -> (Vec<Done>, Result<(), Breach>) {
+        let Self { client, in_flight, pending, totals, .. } = self;
+        let (mut untracked, mut kept) = (Vec::new(), Ok(()));
         client.feed(data, |head, len| {
             let mut body = Reader(head);
             let (Some(kind), Some(id)) = (body.u8(), body.u32()) else { return };
+            if kind == INIT || kept.is_err() {
+                // What stands in the place of the id there is a version.
+                return;
+            }
+            let waiting = in_flight.len();
+            let slot = match in_flight.entry(id) {
+                Entry::Occupied(_) => return kept = Err(Breach::Reused(id)),
+                Entry::Vacant(_) if waiting >= MAX_IN_FLIGHT => {
+                    return kept = Err(Breach::TooMany);
+                }
+                Entry::Vacant(slot) => slot.insert(None),
+            };
             if kind == WRITE {
                 // handle, offset, data
                 let handle = body.u32().unwrap_or(0);
@@ -84,27 +129,32 @@ impl SftpWatch {
                 totals.uploaded += u64::from(len).saturating_sub(rest);
             }
             let Some(mut request) = request(kind, body) else { return };
-            if pending.len() < MAX_PENDING {
-                pending.insert(id, request);
+            if *pending < MAX_PENDING {
+                *pending += 1;
+                *slot = Some(request);
             } else {
                 request.error = Some("unknown: too many requests at once");
                 untracked.push(request);
             }
         });
-        untracked
+        (untracked, kept)
     }
 
     /// Looks at bytes from the server, and returns what they settle.
     pub(crate) fn server(&mut self, data: &[u8]) -> Vec<Done> {
-        let Self { server, pending, totals, .. } = self;
+        let Self { server, in_flight, pending, totals, .. } = self;
         let mut settled = Vec::new();
         server.feed(data, |head, len| {
             let mut body = Reader(head);
             let (Some(kind), Some(id)) = (body.u8(), body.u32()) else { return };
+            if kind == VERSION {
+                return;
+            }
             if kind == DATA {
                 totals.downloaded += u64::from(len).saturating_sub(1 + 4 + 4);
             }
-            let Some(mut request) = pending.remove(&id) else { return };
+            let Some(Some(mut request)) = in_flight.remove(&id) else { return };
+            *pending = pending.saturating_sub(1);
             if kind == STATUS {
                 request.error = status(body.u32().unwrap_or(u32::MAX));
             }
@@ -114,6 +164,15 @@ impl SftpWatch {
             settled.push(request);
         });
         settled
+    }
+
+    /// What was asked and never answered, when nothing follows.
+    pub(crate) fn unsettled(&mut self) -> Vec<Done> {
+        self.pending = 0;
+        let unsettled = self.in_flight.drain().filter_map(|(_, request)| request);
+        unsettled
+            .map(|request| Done { error: Some("unknown: the session ended first"), ..request })
+            .collect()
     }
 
     /// What was transferred until now.
@@ -295,7 +354,7 @@ mod tests {
         for step in [1, 3, 7, 1000, usize::MAX] {
             let mut watch = SftpWatch::default();
             for part in client.chunks(step.min(client.len())) {
-                assert!(watch.client(part).is_empty());
+                assert_eq!(watch.client(part), (vec![], Ok(())));
             }
             let mut done = Vec::new();
             for part in server.chunks(step.min(server.len())) {
@@ -319,19 +378,75 @@ mod tests {
     fn hostile_streams_keep_little() {
         let mut watch = SftpWatch::default();
         for id in 0..2000u32 {
-            let untracked = watch.client(&packet(REMOVE, id, &[&string(b"x")]));
+            let (untracked, kept) = watch.client(&packet(REMOVE, id, &[&string(b"x")]));
             assert_eq!(untracked.len(), usize::from(id >= MAX_PENDING as u32));
+            assert_eq!(kept, Ok(()));
         }
+        for id in 2000..MAX_IN_FLIGHT as u32 {
+            assert_eq!(watch.client(&packet(STAT, id, &[])), (vec![], Ok(())));
+        }
+        assert_eq!(watch.client(&packet(STAT, 1 << 30, &[])).1, Err(Breach::TooMany));
         let mut watch = SftpWatch::default();
-        watch.client(&u32::MAX.to_be_bytes());
+        let _ = watch.client(&u32::MAX.to_be_bytes());
         for _ in 0..100 {
-            watch.client(&[REMOVE; 4096]);
+            let _ = watch.client(&[REMOVE; 4096]);
         }
         let Framer::Body { head, .. } = &watch.client else { panic!("it is not over") };
         assert!(head.len() <= MAX_HEAD);
         let mut watch = SftpWatch::default();
-        assert!(watch.client(&[0; 64]).is_empty());
-        assert!(watch.client(&packet(OPEN, 1, &[&[0xff; 4]])).is_empty());
+        assert_eq!(watch.client(&[0; 64]), (vec![], Ok(())));
+        assert_eq!(watch.client(&packet(OPEN, 1, &[&[0xff; 4]])), (vec![], Ok(())));
+    }
+
+    const STAT: u8 = 17;
+
+    fn open(id: u32, path: &[u8]) -> Vec<u8> {
+        packet(OPEN, id, &[&string(path), &1u32.to_be_bytes(), &[0; 4]])
+    }
+
+    #[test]
+    fn an_id_in_flight_is_not_used_again() {
+        let handle = packet(102, 1, &[&string(b"hndl")]);
+        // Whether the other request is written down or not, and in one piece or in two.
+        for first in [open(1, b"/secret"), packet(STAT, 1, &[&string(b"/none")])] {
+            let mut watch = SftpWatch::default();
+            assert_eq!(watch.client(&first), (vec![], Ok(())));
+            assert_eq!(watch.client(&open(1, b"/tmp/x")).1, Err(Breach::Reused(1)));
+            let mut watch = SftpWatch::default();
+            let both = [first, open(1, b"/tmp/x"), open(1, b"/tmp/y")].concat();
+            assert_eq!(watch.client(&both).1, Err(Breach::Reused(1)));
+            assert!(watch.server(&handle).iter().all(|done| done.path == b"/secret"));
+        }
+        // Answered, it is free.
+        let mut watch = SftpWatch::default();
+        for path in [&b"/a"[..], b"/b"] {
+            assert_eq!(watch.client(&open(1, path)), (vec![], Ok(())));
+            let done = watch.server(&handle);
+            assert_eq!((done[0].path.as_slice(), done[0].error), (path, None));
+        }
+    }
+
+    /// The packets that begin a session have no ids, wherever they come.
+    #[test]
+    fn versions_settle_nothing() {
+        let mut watch = SftpWatch::default();
+        assert_eq!(watch.client(&open(3, b"/a")), (vec![], Ok(())));
+        assert_eq!(watch.client(&string(&[INIT, 0, 0, 0, 3])), (vec![], Ok(())));
+        assert_eq!(watch.server(&string(&[VERSION, 0, 0, 0, 3])), []);
+        let done = watch.server(&packet(STATUS, 3, &[&3u32.to_be_bytes()]));
+        assert_eq!(done[0].error, Some("permission denied"));
+    }
+
+    #[test]
+    fn what_was_never_answered_is_told_at_the_end() {
+        let mut watch = SftpWatch::default();
+        assert_eq!(watch.client(&packet(REMOVE, 1, &[&string(b"/x")])).1, Ok(()));
+        assert_eq!(watch.client(&packet(STAT, 2, &[&string(b"/x")])).1, Ok(()));
+        let left = watch.unsettled();
+        assert_eq!(left.len(), 1);
+        assert_eq!((left[0].operation, left[0].path.as_slice()), (Operation::Remove, &b"/x"[..]));
+        assert!(left[0].error.is_some());
+        assert_eq!(watch.unsettled(), []);
     }
 
     proptest::proptest! {
@@ -339,7 +454,7 @@ mod tests {
         fn any_bytes_are_survived(data: Vec<Vec<u8>>) {
             let mut watch = SftpWatch::default();
             for part in data {
-                watch.client(&part);
+                let _ = watch.client(&part);
                 watch.server(&part);
             }
         }

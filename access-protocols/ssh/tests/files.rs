@@ -5,8 +5,10 @@ mod common;
 
 use std::path::PathBuf;
 
+use access_core::audit::Event;
 use access_core::policy::{Action, Reason};
 use common::*;
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 fn sample(node: &Node) -> PathBuf {
@@ -145,4 +147,46 @@ async fn copying_can_be_forbidden() {
     assert_eq!(node.named("scp").await["code"], "T3010E");
     assert!(!node.dir.path().join("no").exists());
     assert!(node.run(&[], &["true"]).await.status.success(), "the rest is allowed");
+}
+
+/// One SFTP packet: kind, id, a path, flags and attributes that say nothing.
+fn packet(kind: u8, id: u32, path: &str) -> Vec<u8> {
+    let length = u32::try_from(path.len()).unwrap();
+    let mut body = vec![kind];
+    body.extend(id.to_be_bytes());
+    body.extend(length.to_be_bytes());
+    body.extend(path.as_bytes());
+    body.extend([0, 0, 0, 1, 0, 0, 0, 0]);
+    [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], &body].concat()
+}
+
+/// Two requests under one id could have one take the other's place in the audit log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_id_used_twice_at_once_ends_the_session() {
+    const OPEN: u8 = 3;
+    const REMOVE: u8 = 13;
+    let node = Node::start().await;
+    let kept = node.dir.path().join("kept");
+    std::fs::write(&kept, "kept").unwrap();
+    let mut child = spawn(node.ssh(&["-s"], &["sftp"]));
+    let mut stdin = child.stdin.take().unwrap();
+    let packets = [
+        vec![0, 0, 0, 5, 1, 0, 0, 0, 3],
+        packet(OPEN, 7, "/etc/hostname"),
+        packet(OPEN, 7, "/dev/null"),
+        packet(REMOVE, 8, kept.to_str().unwrap()),
+    ];
+    stdin.write_all(&packets.concat()).await.unwrap();
+    let done = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+    let said = text(&done.stderr);
+    assert!(said.contains("used the SFTP request id 7 twice"), "{said}");
+    assert_eq!(node.named("session.end").await["reason"], "failed");
+    let failed = node
+        .event(|event| matches!(event, Event::Subsystem(event) if event.exit_error.is_some()))
+        .await;
+    let why = serde_json::to_value(failed).unwrap()["exitError"].as_str().unwrap().to_owned();
+    assert!(why.contains("id 7 twice"), "{why}");
+    let sftp = node.named("sftp").await;
+    assert_eq!(sftp["path"], "/etc/hostname", "the first is in the log all the same");
+    assert!(kept.exists(), "nothing is done after it");
 }

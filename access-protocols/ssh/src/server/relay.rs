@@ -189,7 +189,7 @@ impl Shown<'_> {
                 Some(code) => self.writer.extended_data_bytes(code, piece).await,
                 None => {
                     if let Some(sftp) = self.sftp {
-                        sftp.server(&piece).await.map_err(Outcome::Audit)?;
+                        sftp.server(&piece).await?;
                     }
                     self.writer.data_bytes(piece).await
                 }
@@ -219,7 +219,7 @@ async fn feed(
             shown.tape.input(&chunk).await.map_err(Outcome::Recording)?;
         }
         if let Some(sftp) = shown.sftp {
-            sftp.client(&chunk).await.map_err(Outcome::Audit)?;
+            sftp.client(&chunk).await?;
         }
         if stdin.write_all(&chunk).await.is_err() || stdin.flush().await.is_err() {
             // The program reads no more; it may still write.

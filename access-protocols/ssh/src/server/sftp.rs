@@ -8,6 +8,7 @@ use access_core::audit::events::{
 use access_core::audit::{AuditError, Durability, Text};
 
 use super::events::Journal;
+use super::relay::Outcome;
 use crate::sftp_watch::{Done, Operation, SftpWatch};
 
 /// Watches an SFTP session and writes down what it sees.
@@ -22,19 +23,27 @@ impl SftpJournal {
     }
 
     /// Looks at what the client sends, before it is handed on.
-    pub(super) async fn client(&self, data: &[u8]) -> Result<(), AuditError> {
-        let untracked = self.watch(|watch| watch.client(data));
-        self.write(untracked).await
+    pub(super) async fn client(&self, data: &[u8]) -> Result<(), Outcome> {
+        let (untracked, kept) = self.watch(|watch| watch.client(data));
+        self.write(untracked).await.map_err(Outcome::Audit)?;
+        kept.map_err(|breach| {
+            let user = &self.journal.context().user;
+            tracing::warn!(%user, %breach, "an SFTP session ends that cannot be followed");
+            Outcome::Broken(breach.to_string())
+        })
     }
 
     /// Looks at the answers, and has what they settle accepted before they are handed on.
-    pub(super) async fn server(&self, data: &[u8]) -> Result<(), AuditError> {
+    pub(super) async fn server(&self, data: &[u8]) -> Result<(), Outcome> {
         let settled = self.watch(|watch| watch.server(data));
-        self.write(settled).await
+        self.write(settled).await.map_err(Outcome::Audit)
     }
 
     /// The session is over.
     pub(super) async fn finish(&self) {
+        for done in self.watch(SftpWatch::unsettled) {
+            self.journal.note(|session| event(session, done)).await;
+        }
         let totals = self.watch(|watch| watch.totals());
         self.journal
             .note(|session| SftpSummary {
