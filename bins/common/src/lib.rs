@@ -11,11 +11,13 @@ mod data_dir;
 mod diag;
 mod exit;
 mod flags;
+#[cfg(feature = "host")]
 mod host;
 mod lifecycle;
 mod logging;
 mod output;
 mod signals;
+#[cfg(feature = "host")]
 mod ssh_keys;
 
 pub use config::{Config, ConfigError};
@@ -23,6 +25,7 @@ pub use data_dir::{DataDirError, prepare_data_dir};
 pub use diag::{Diagnostics, Readiness};
 pub use exit::{Exit, ExitCode};
 pub use flags::DaemonFlags;
+#[cfg(feature = "host")]
 pub use host::{host_name, host_options};
 pub use lifecycle::{DEFAULT_DATA_DIR, Lifecycle, run};
 pub use logging::{LogFormat, init_logging};
@@ -30,4 +33,5 @@ pub use output::{
     OutputFormat, Table, note, print, print_bytes, print_value, read_new_secret, read_secret, usage,
 };
 pub use signals::{Signals, Wish, notify_ready, notify_stopping, raise_open_files};
+#[cfg(feature = "host")]
 pub use ssh_keys::ssh_host_keys;
