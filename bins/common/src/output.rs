@@ -27,7 +27,7 @@ pub fn print(text: &str) -> Result<(), Exit> {
     print_bytes(text.as_bytes())
 }
 
-/// Prints bytes to standard output, as [`print`] does.
+/// Prints bytes to standard output, as [`print()`] does.
 ///
 /// # Errors
 /// When they cannot be written.
