@@ -19,21 +19,28 @@ fn withdraw(node: &Node) {
     });
 }
 
-/// The output that a recording holds.
+/// The output that each recording holds.
 fn recorded(recorder: &MemoryRecorder) -> Vec<(String, Ending)> {
+    recorded_both(recorder).into_iter().map(|(_, shown, ending)| (shown, ending)).collect()
+}
+
+/// The input and the output that each recording holds.
+fn recorded_both(recorder: &MemoryRecorder) -> Vec<(String, String, Ending)> {
     recorder
         .recordings()
         .into_iter()
         .map(|recording| {
             let mut reader = RecordingReader::trusting_nobody();
             reader.push(&recording.bytes);
-            let mut shown = String::new();
+            let (mut typed, mut shown) = (String::new(), String::new());
             while let Some(event) = reader.next_event() {
-                if let What::Output(text) = event.what {
-                    shown.push_str(&text);
+                match event.what {
+                    What::Input(text) => typed.push_str(&text),
+                    What::Output(text) => shown.push_str(&text),
+                    _ => {}
                 }
             }
-            (shown, reader.finish())
+            (typed, shown, reader.finish())
         })
         .collect()
 }
@@ -129,6 +136,55 @@ async fn of_commands_as_much_is_recorded_as_the_role_demands() {
         let (shown, _) = recorded(&node.recorder).pop().unwrap();
         assert!((least..most).contains(&shown.len()), "{mode:?}: {}", shown.len());
     }
+}
+
+/// What a shell is told to do by its input alone is seen nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_input_of_commands_without_a_terminal_is_recorded() {
+    let node = Node::start().await;
+    for mode in [RecordMode::BestEffort, RecordMode::Strict] {
+        node.rules.limit(|limits| limits.record = mode);
+        let mut child = spawn(node.ssh(&[], &["bash"]));
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(b"true from-the-script; exit 3\n").await.unwrap();
+        drop(stdin);
+        let done = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+        assert_eq!(done.status.code(), Some(3));
+        let (typed, ..) = recorded_both(&node.recorder).pop().unwrap();
+        assert_eq!(typed, "true from-the-script; exit 3\n", "{mode:?}");
+    }
+}
+
+/// Much input is written away as it comes, so that a strict recording bears it.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_input_is_recorded_whole_where_all_must_be() {
+    let node = Node::start().await;
+    node.rules.limit(|limits| limits.record = RecordMode::Strict);
+    let mut child = spawn(node.ssh(&[], &["cat > /dev/null; echo done"]));
+    let mut stdin = child.stdin.take().unwrap();
+    let piece: Vec<u8> = (0..1 << 20).map(|_| rand::random_range(b' '..=b'~')).collect();
+    let size = 24 * piece.len();
+    for _ in 0..24 {
+        stdin.write_all(&piece).await.unwrap();
+    }
+    drop(stdin);
+    let done = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(text(&done.stdout), "done\n", "{}", text(&done.stderr));
+    let (typed, ..) = recorded_both(&node.recorder).pop().unwrap();
+    assert_eq!(typed.len(), size);
+}
+
+/// A flood must not hide what comes behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_flood_is_recorded_and_the_gap_is_noted() {
+    let node = Node::start().await;
+    node.rules.limit(|limits| limits.record = RecordMode::BestEffort);
+    let command = "head -c 3000000 /dev/zero | tr '\\0' x; sleep 1; echo behind-the-flood";
+    let done = node.run(&[], &[command]).await;
+    assert_eq!(done.stdout.len(), 3_000_000 + 17);
+    let (shown, _) = recorded(&node.recorder).pop().unwrap();
+    let end = &shown[shown.len() - 100..];
+    assert!(end.contains("bytes are not recorded here]\r\nbehind-the-flood\n"), "{end}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

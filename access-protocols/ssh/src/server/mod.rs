@@ -1,5 +1,6 @@
 //! The SSH server of a node.
 
+mod budget;
 mod copying;
 mod end;
 mod events;

@@ -153,7 +153,8 @@ impl Session {
     }
 
     /// Terminals and shells are recorded whole; commands without a terminal too when they must be,
-    /// and otherwise as far as somebody would read. SFTP leaves events instead.
+    /// and otherwise as far as somebody would read. Without a terminal the input is recorded as
+    /// well. SFTP leaves events instead.
     async fn tape(&self) -> Result<Tape, RecordingError> {
         let clock = Arc::clone(&self.parts.checker.clock);
         if self.program == Program::Sftp {
@@ -247,7 +248,9 @@ impl Session {
             writer,
             ends,
             tape,
-            record_input: self.program == Program::Shell && self.pty.is_none(),
+            // A terminal echoes what is typed. Without one the commands may come by the input
+            // alone, as in `ssh web-1 bash < script`.
+            record_input: self.pty.is_none(),
             sftp: sftp.as_ref(),
             counters: &self.counters,
             permits: [&self.guest.permit, permit],

@@ -1,38 +1,103 @@
 //! The recording of a session, under the rule that the user's roles make.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use access_core::Clock;
 use access_core::recording::{
     Recorder, RecordingEnd, RecordingError, RecordingMeta, RecordingSession, TerminalSize,
 };
 use access_core::role::RecordMode;
+use access_core::{Clock, Timestamp};
 use tokio::sync::{Mutex, Notify};
 
-/// How much of the output of a command without a terminal is recorded, unless all must be.
-const COMMAND_OUTPUT: u64 = 1024 * 1024;
-
-const CUT_SHORT: &[u8] = b"\r\n[the rest of the output is not recorded]\r\n";
+use super::budget::{Budget, Share};
 
 /// A recording, or none. Under [`RecordMode::Strict`] its methods fail when it does; otherwise it
 /// falls silent and the session goes on.
 pub(crate) struct Tape {
     clock: Arc<dyn Clock>,
     mode: RecordMode,
-    /// How much output is still recorded.
-    room: AtomicU64,
     state: Mutex<State>,
     /// Something was recorded that has to be written away.
     waits: Notify,
 }
 
 enum State {
-    Running(Box<dyn RecordingSession>),
+    Running(Running),
     /// There is none.
     Off,
     /// There was one, until it failed.
     Failed,
+}
+
+struct Running {
+    session: Box<dyn RecordingSession>,
+    /// Bounds, unless all is recorded.
+    budgets: Option<Budgets>,
+}
+
+/// A flood in one direction takes no room from the other.
+struct Budgets {
+    input: Budget,
+    output: Budget,
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Input,
+    Output,
+}
+
+impl Running {
+    fn record(
+        &mut self,
+        direction: Direction,
+        now: Timestamp,
+        data: &[u8],
+    ) -> Result<(), RecordingError> {
+        let Share { gap, kept } = match (&mut self.budgets, direction) {
+            (None, _) => Share { gap: None, kept: data.len() },
+            (Some(budgets), Direction::Input) => budgets.input.share(now, data.len()),
+            (Some(budgets), Direction::Output) => budgets.output.share(now, data.len()),
+        };
+        self.note(direction, now, gap)?;
+        match data.get(..kept) {
+            None | Some([]) => Ok(()),
+            Some(data) => self.write(direction, now, data),
+        }
+    }
+
+    /// Notes in its place what is missing.
+    fn note(
+        &mut self,
+        direction: Direction,
+        now: Timestamp,
+        gap: Option<u64>,
+    ) -> Result<(), RecordingError> {
+        let Some(gap) = gap else { return Ok(()) };
+        let note = format!("\r\n[{gap} bytes are not recorded here]\r\n");
+        self.write(direction, now, note.as_bytes())
+    }
+
+    fn write(
+        &mut self,
+        direction: Direction,
+        now: Timestamp,
+        data: &[u8],
+    ) -> Result<(), RecordingError> {
+        match direction {
+            Direction::Input => self.session.input(now, data),
+            Direction::Output => self.session.output(now, data),
+        }
+    }
+
+    async fn finish(mut self, end: RecordingEnd) -> Result<(), RecordingError> {
+        if let Some(Budgets { input, output }) = &mut self.budgets {
+            let (input, output) = (input.gap(), output.gap());
+            self.note(Direction::Input, end.at, input)?;
+            self.note(Direction::Output, end.at, output)?;
+        }
+        self.session.finish(end).await
+    }
 }
 
 /// What became of a recording, for `session.end`.
@@ -56,13 +121,7 @@ impl Kept {
 impl Tape {
     /// No recording.
     pub(crate) fn off(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            clock,
-            mode: RecordMode::Off,
-            room: AtomicU64::new(0),
-            state: Mutex::new(State::Off),
-            waits: Notify::new(),
-        }
+        Self { clock, mode: RecordMode::Off, state: Mutex::new(State::Off), waits: Notify::new() }
     }
 
     /// Starts a recording.
@@ -79,23 +138,27 @@ impl Tape {
             return Ok(Self::off(clock));
         }
         let is_command = meta.command.is_some() && meta.size.is_none();
+        let now = meta.started;
         let started = match recorder {
             Some(recorder) => recorder.start(meta).await,
             None => Err(RecordingError::Storage("nothing here records".into())),
         };
         let state = match started {
-            Ok(session) => State::Running(session),
+            Ok(session) => {
+                // What a terminal shows is what somebody read. What a command reads and writes
+                // without one may be gigabytes for another program.
+                let bounded = mode == RecordMode::BestEffort && is_command;
+                let budgets =
+                    bounded.then(|| Budgets { input: Budget::new(now), output: Budget::new(now) });
+                State::Running(Running { session, budgets })
+            }
             Err(err) if mode == RecordMode::Strict => return Err(err),
             Err(err) => {
                 tracing::warn!(%err, "a session goes on without its recording");
                 State::Failed
             }
         };
-        // What a terminal shows is what somebody read. What a command writes without one may be
-        // gigabytes for another program.
-        let bounded = mode == RecordMode::BestEffort && is_command;
-        let room = AtomicU64::new(if bounded { COMMAND_OUTPUT } else { u64::MAX });
-        Ok(Self { clock, mode, room, state: Mutex::new(state), waits: Notify::new() })
+        Ok(Self { clock, mode, state: Mutex::new(state), waits: Notify::new() })
     }
 
     /// Whether it is being made.
@@ -105,37 +168,32 @@ impl Tape {
 
     /// Records output; it may be shown when this returns.
     pub(crate) async fn output(&self, data: &[u8]) -> Result<(), RecordingError> {
-        let room = self.room.load(Ordering::Relaxed);
-        if room == 0 {
-            return Ok(());
-        }
-        let len = data.len() as u64;
-        self.room.store(room.saturating_sub(len), Ordering::Relaxed);
-        let now = self.clock.now();
-        let mut state = self.state.lock().await;
-        let State::Running(session) = &mut *state else { return Ok(()) };
-        let mut done = session.output(now, data);
-        if done.is_ok() && room <= len {
-            done = session.output(now, CUT_SHORT);
-        }
-        if done.is_ok() && session.due(now) {
-            done = session.flush().await;
-        }
-        self.judge(&mut state, done)
+        self.record(Direction::Output, data).await
     }
 
-    /// Records input, where nothing echoes it.
+    /// Records input, where nothing echoes it; it may be handed on when this returns.
     pub(crate) async fn input(&self, data: &[u8]) -> Result<(), RecordingError> {
+        self.record(Direction::Input, data).await
+    }
+
+    async fn record(&self, direction: Direction, data: &[u8]) -> Result<(), RecordingError> {
+        if self.mode == RecordMode::Off {
+            return Ok(());
+        }
+        let now = self.clock.now();
         let mut state = self.state.lock().await;
-        let State::Running(session) = &mut *state else { return Ok(()) };
-        let done = session.input(self.clock.now(), data);
+        let State::Running(running) = &mut *state else { return Ok(()) };
+        let mut done = running.record(direction, now, data);
+        if done.is_ok() && running.session.due(now) {
+            done = running.session.flush().await;
+        }
         self.judge(&mut state, done)
     }
 
     pub(crate) async fn resize(&self, size: TerminalSize) -> Result<(), RecordingError> {
         let mut state = self.state.lock().await;
-        let State::Running(session) = &mut *state else { return Ok(()) };
-        let done = session.resize(self.clock.now(), size);
+        let State::Running(running) = &mut *state else { return Ok(()) };
+        let done = running.session.resize(self.clock.now(), size);
         self.judge(&mut state, done)
     }
 
@@ -143,7 +201,7 @@ impl Tape {
     pub(crate) async fn keep_flushed(&self) -> RecordingError {
         loop {
             let deadline = match &*self.state.lock().await {
-                State::Running(session) => session.deadline(),
+                State::Running(running) => running.session.deadline(),
                 State::Off | State::Failed => break,
             };
             match deadline {
@@ -154,9 +212,9 @@ impl Tape {
                 }
             }
             let mut state = self.state.lock().await;
-            let State::Running(session) = &mut *state else { continue };
-            if session.due(self.clock.now()) {
-                let done = session.flush().await;
+            let State::Running(running) = &mut *state else { continue };
+            if running.session.due(self.clock.now()) {
+                let done = running.session.flush().await;
                 if let Err(err) = self.judge(&mut state, done) {
                     return err;
                 }
@@ -170,7 +228,7 @@ impl Tape {
         match std::mem::replace(&mut *self.state.lock().await, State::Off) {
             State::Off => Kept::Nothing,
             State::Failed => Kept::Part,
-            State::Running(session) => match session.finish(end).await {
+            State::Running(running) => match running.finish(end).await {
                 Ok(()) => Kept::Whole,
                 Err(err) => {
                     tracing::warn!(%err, "a recording could not be ended");
