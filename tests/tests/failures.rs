@@ -219,10 +219,13 @@ fn a_proxy_that_is_told_to_stop_lets_a_session_finish() {
     assert_eq!(proxy.wait(), Some(0));
     site.cluster.start_proxy();
     site.until_reached(Instant::now());
-    // Auth stops as well, and leaves no socket behind.
+    // Auth stops as well, leaves no socket behind, and does not wait for watches, which have no
+    // end of their own.
     let auth = site.cluster.auth.take().unwrap();
     assert!(fs::exists(site.cluster.path("auth/auth.sock")).unwrap());
+    let since = Instant::now();
     auth.signal(Signal::SIGTERM);
     assert_eq!(auth.wait(), Some(0));
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     assert!(!fs::exists(site.cluster.path("auth/auth.sock")).unwrap());
 }

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admit::Identified;
 use crate::audit::{AuthAudit, JsonLines};
 use crate::cluster::{self, Found};
 use crate::error::{Error, Result};
@@ -51,7 +52,7 @@ pub(crate) struct Inner {
     /// Failed logins by user and source.
     pub(crate) tried: Backoff,
     pub(crate) entry: Buckets<IpAddr>,
-    pub(crate) calls: Buckets<String>,
+    pub(crate) calls: Buckets<Identified>,
     pub(crate) guard: Guard,
     pub(crate) recordings: Arc<dyn ObjectStore>,
     /// Each upload gathers some megabytes.
@@ -61,6 +62,8 @@ pub(crate) struct Inner {
     made: bool,
     pub(crate) tasks: TaskTracker,
     pub(crate) closing: CancellationToken,
+    /// Watches last until here: they have no end of their own. Ends with `closing` at the latest.
+    pub(crate) watching: CancellationToken,
 }
 
 impl AuthService {
@@ -88,11 +91,12 @@ impl AuthService {
         let lines = JsonLines::new(&data_dir)?;
         let (audit, writing) = AuthAudit::start(
             cluster,
-            Arc::clone(&storage.events),
+            storage.clone(),
             lines.clone(),
             Arc::clone(&clock),
             closing.clone(),
-        )?;
+        )
+        .await?;
         tasks.spawn(writing);
         let live = Arc::new(Live::new(config, authorities, keys, Arc::clone(&clock))?);
         let (ready, is_ready) = tokio::sync::oneshot::channel();
@@ -120,6 +124,7 @@ impl AuthService {
             names,
             made,
             tasks,
+            watching: closing.child_token(),
             closing,
         };
         let service = Self { inner: Arc::new(inner) };
@@ -179,6 +184,14 @@ impl AuthService {
     pub async fn health(&self) -> Result<()> {
         self.inner.storage.backend.health().await?;
         self.inner.live.check_fresh()
+    }
+
+    /// Ends the watches of all clients, and those that they begin after this. For a program that
+    /// stops: a watch has no end of its own, so that a connection with one is never done and
+    /// [`AuthService::serve_tls`] would wait for it as long as it may. The clients look for the
+    /// service again, as after a lost connection.
+    pub fn end_watches(&self) {
+        self.inner.watching.cancel();
     }
 
     /// Ends what runs in the background, connections among it, and waits for it. The store stays

@@ -60,9 +60,13 @@ impl AuthDaemon {
     /// [`Exit`] when a socket cannot be served.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Exit> {
         let Self { service, listener, local, socket, .. } = self;
-        let (api, local) = tokio::join!(
+        let (api, local, ()) = tokio::join!(
             service.serve_tls(listener, stop.clone().cancelled_owned()),
             service.serve_unix(local, stop.clone().cancelled_owned()),
+            async {
+                stop.cancelled().await;
+                service.end_watches();
+            },
         );
         // A leftover would only make the next start remove it.
         let _ = std::fs::remove_file(socket);

@@ -45,8 +45,8 @@ impl AuthService {
         let watch = self.start(&kinds, position).await?;
         let (events, stream) = mpsc::channel(QUEUE);
         let watcher = Watcher { service: self.clone(), call, kinds, events };
-        let closing = self.inner.closing.clone();
-        self.inner.tasks.spawn(closing.run_until_cancelled_owned(watcher.run(watch, position)));
+        let watching = self.inner.watching.clone();
+        self.inner.tasks.spawn(watching.run_until_cancelled_owned(watcher.run(watch, position)));
         Ok(ReceiverStream::new(stream))
     }
 
