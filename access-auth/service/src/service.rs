@@ -18,7 +18,6 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admit::Identified;
 use crate::audit::{AuthAudit, JsonLines};
 use crate::cluster::{self, Found};
 use crate::error::{Error, Result};
@@ -52,7 +51,7 @@ pub(crate) struct Inner {
     /// Failed logins by user and source.
     pub(crate) tried: Backoff,
     pub(crate) entry: Buckets<IpAddr>,
-    pub(crate) calls: Buckets<Identified>,
+    pub(crate) calls: Buckets<String>,
     pub(crate) guard: Guard,
     pub(crate) recordings: Arc<dyn ObjectStore>,
     /// Each upload gathers some megabytes.
@@ -91,12 +90,11 @@ impl AuthService {
         let lines = JsonLines::new(&data_dir)?;
         let (audit, writing) = AuthAudit::start(
             cluster,
-            storage.clone(),
+            Arc::clone(&storage.events),
             lines.clone(),
             Arc::clone(&clock),
             closing.clone(),
-        )
-        .await?;
+        )?;
         tasks.spawn(writing);
         let live = Arc::new(Live::new(config, authorities, keys, Arc::clone(&clock))?);
         let (ready, is_ready) = tokio::sync::oneshot::channel();
