@@ -220,12 +220,25 @@ impl AuthService {
         match &call.caller {
             Caller::LocalAdmin => Ok(()),
             Caller::Verified(who) if need != Need::Nothing => {
-                self.inner.calls.take(&who.name().to_owned(), now)
+                self.inner.calls.take(&Identified::of(who), now)
             }
             Caller::Verified(_) | Caller::Stranger => {
                 self.inner.entry.take(&source_key(call.peer.ip()), now)
             }
         }
+    }
+}
+
+/// Whom calls are counted for: a host shares nothing with a user of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Identified {
+    is_host: bool,
+    name: String,
+}
+
+impl Identified {
+    fn of(who: &VerifiedIdentity) -> Self {
+        Self { is_host: who.host().is_some(), name: who.name().to_owned() }
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admit::Identified;
 use crate::audit::{AuthAudit, JsonLines};
 use crate::cluster::{self, Found};
 use crate::error::{Error, Result};
@@ -51,7 +52,7 @@ pub(crate) struct Inner {
     /// Failed logins by user and source.
     pub(crate) tried: Backoff,
     pub(crate) entry: Buckets<IpAddr>,
-    pub(crate) calls: Buckets<String>,
+    pub(crate) calls: Buckets<Identified>,
     pub(crate) guard: Guard,
     pub(crate) recordings: Arc<dyn ObjectStore>,
     /// Each upload gathers some megabytes.

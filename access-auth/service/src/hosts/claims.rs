@@ -9,6 +9,7 @@ use access_core::{ClusterName, HostId, ResourceKind, ResourceName, ResourceRef};
 
 use super::Claims;
 use crate::error::{Error, Result};
+use crate::secrets;
 
 /// The most resources that one host serves.
 const MAX_RESOURCES: usize = 200;
@@ -71,6 +72,7 @@ impl Claims {
             .iter()
             .map(|name| {
                 let name: SanName = name.parse()?;
+                check_proxy_name(&name)?;
                 check_public_name(&name, cluster)?;
                 Ok(name)
             })
@@ -128,10 +130,33 @@ fn check_resource(
     Ok(())
 }
 
+/// Fails for names that no proxy is reached by: whoever has a proxy's key could answer to more than
+/// the proxy with them.
+fn check_proxy_name(name: &SanName) -> Result<()> {
+    let Some(dns) = name.dns() else { return Ok(()) };
+    if dns.starts_with("*.") {
+        return Err(Error::Denied(format!(
+            "{name} is a wildcard: name each of the proxy's public names"
+        )));
+    }
+    // Machines and nodes are known by such names, and no client on the Internet is.
+    if !dns.contains('.') && dns != "localhost" {
+        return Err(Error::Denied(format!(
+            "{name} has no domain: a proxy's public name is a full one, such as proxy.example.com"
+        )));
+    }
+    Ok(())
+}
+
 /// Fails for names that only Auth, or the agents of resources, may answer to.
 pub(crate) fn check_public_name(name: &SanName, cluster: &ClusterName) -> Result<()> {
     let Some(dns) = name.dns() else { return Ok(()) };
     let reserved = |why: &str| Err(Error::Denied(format!("{name} {why}")));
+    // Of other clusters too: a client that was told a wrong cluster's name, and pins this one's
+    // authority, would take whoever has it for Auth.
+    if dns.split('.').next() == Some("auth") {
+        return reserved("is a name of an Auth Service: choose one that does not begin with auth");
+    }
     let Some(rest) = dns.strip_suffix(cluster.as_str()).and_then(|rest| rest.strip_suffix('.'))
     else {
         // A wildcard over the cluster's own name, seen from above: *.com for example.com.
@@ -150,6 +175,20 @@ pub(crate) fn check_public_name(name: &SanName, cluster: &ClusterName) -> Result
             reserved("is reserved")
         }
         _ => Ok(()),
+    }
+}
+
+/// The id that a joining host has drawn, or one drawn for it. Ids are names in certificates, and
+/// what calls, locks and events are told apart by: a chosen one could be a user's or a node's name.
+pub(super) fn read_id(text: &str) -> Result<HostId> {
+    match text {
+        "" => Ok(HostId::from_random(secrets::random()?)),
+        id if is_uuid(id) && !id.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+            Ok(HostId::new(id)?)
+        }
+        id => Err(Error::Invalid(format!(
+            "the host id {id:.80} is no UUID in lower case: let the host draw its id, or send none"
+        ))),
     }
 }
 
@@ -198,6 +237,30 @@ mod tests {
             assert!(matches!(refused, Err(Error::Denied(_))), "{name}");
         }
         for name in ["example.com", "proxy.example.com", "gw.example.com", "203.0.113.7", "x.org"] {
+            read(&["proxy"], &[], &[name]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_known_by_full_names_that_are_not_auths() {
+        for name in [
+            "*.apps.example.org",
+            "auth.evil.test",
+            "AUTH.evil.test",
+            "auth",
+            "web-1",
+            "localhost.",
+        ] {
+            match read(&["proxy"], &[], &[name]) {
+                Err(Error::Denied(why)) => {
+                    let named = why.contains(&name.to_lowercase());
+                    assert!(named, "{name}: {why}");
+                }
+                Err(Error::Authority(_)) if name == "localhost." => {}
+                other => panic!("{name}: {:?}", other.map(drop)),
+            }
+        }
+        for name in ["localhost", "::1", "proxy.auth.example.org", "authority.example.org"] {
             read(&["proxy"], &[], &[name]).unwrap();
         }
     }

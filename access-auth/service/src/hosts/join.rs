@@ -2,10 +2,10 @@
 
 use access_backend::{Batch, Condition, Operation};
 use access_client::proto;
-use access_core::HostId;
 use access_core::audit::events::{InstanceJoin, InstanceJoinCode, Outcome};
 use access_core::audit::{AuditSink, Durability};
 
+use super::claims::read_id;
 use super::{Claims, HostRecord, host_key};
 use crate::caller::Call;
 use crate::error::{Error, Result};
@@ -57,10 +57,7 @@ impl AuthService {
         let token = zeroize::Zeroizing::new(token);
         let ticket = Self::read_token(&token)?;
         let keys = Keys::read(keys)?;
-        let id = match host_id.as_str() {
-            "" => HostId::from_random(secrets::random()?),
-            id => HostId::new(id)?,
-        };
+        let id = read_id(&host_id)?;
         let backend = &*self.inner.storage.backend;
         for _ in 0..ATTEMPTS {
             // The token first: without one nobody learns what is taken.
@@ -105,6 +102,7 @@ impl AuthService {
                 .when(condition)
                 .then(Operation::Put(store::new_row(key, &record)?));
             let batch = self.claim(batch, &id, &spec.names, &claims.resources).await?;
+            let batch = self.keep_apart(batch, &id, &claims.public_names).await?;
             match self.commit(batch).await {
                 Ok(_) => {
                     let Claims { services, resources, public_names } = claims;

@@ -1,8 +1,9 @@
 //! Names of resources: who owns them, and keeps them until an administrator releases them.
 
 use access_backend::{Batch, Condition, Operation};
+use access_ca::SanName;
 use access_client::types::NameBinding;
-use access_core::{HostId, ResourceRef};
+use access_core::{HostId, ResourceKind, ResourceName, ResourceRef};
 
 use super::{Owner, owner_key};
 use crate::error::{Error, Result};
@@ -41,6 +42,36 @@ impl AuthService {
                     batch = batch
                         .when(Condition::absent(key.clone()))
                         .then(Operation::Put(store::new_row(key, &owner)?));
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Fails when another host's resource has one of a proxy's public names, and adds to a batch that
+    /// no node has come to have one: a node's name is a principal of its certificate as it stands.
+    pub(crate) async fn keep_apart(
+        &self,
+        mut batch: Batch,
+        host: &HostId,
+        public_names: &[SanName],
+    ) -> Result<Batch> {
+        for public in public_names {
+            // What cannot be a resource's name is none.
+            let Ok(name) = ResourceName::new(public.to_string()) else { continue };
+            for kind in ResourceKind::ALL {
+                let resource = ResourceRef { kind, name: name.clone() };
+                match self.owner_of(&resource).await? {
+                    Some(owner) if owner != *host => {
+                        return Err(Error::AlreadyExists(format!(
+                            "{public} cannot be a proxy's public name: {resource}, of another \
+                             host, has that name"
+                        )));
+                    }
+                    None if kind == ResourceKind::Node => {
+                        batch = batch.when(Condition::absent(owner_key(&resource)?));
+                    }
+                    _ => {}
                 }
             }
         }

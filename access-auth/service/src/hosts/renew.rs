@@ -61,6 +61,7 @@ impl AuthService {
                 .when(Condition::revision(key.clone(), row.revision))
                 .then(Operation::Put(store::new_row(key.clone(), &next)?));
             let batch = self.claim(batch, id, &next.bound, &claims.resources).await?;
+            let batch = self.keep_apart(batch, id, &claims.public_names).await?;
             match self.commit(batch).await {
                 Ok(_) => {
                     let Claims { services, resources, public_names } = claims;

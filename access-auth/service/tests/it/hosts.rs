@@ -169,6 +169,70 @@ async fn a_proxy_is_known_by_its_public_names() {
 }
 
 #[tokio::test]
+async fn a_proxys_public_name_is_no_other_hosts_resource() {
+    let cluster = Cluster::start().await;
+    cluster.node("db.internal.example.org").await;
+    let token = cluster.token(for_types(&["proxy"])).await;
+    let mut wanted = claims(&["proxy"], &[]);
+    wanted.public_names = vec!["gw.example.org".into()];
+    let joined = join(&cluster, &token, wanted.clone()).await.unwrap();
+
+    wanted.public_names = vec!["db.internal.example.org".into()];
+    let refused = message(join(&cluster, &token, wanted.clone()).await);
+    assert!(refused.contains("node/db.internal.example.org"), "{refused}");
+    let keys = KeySet::generate().unwrap();
+    let refused = message(cluster.as_holder(&joined).renew_host(wanted.clone(), keys).await);
+    assert!(refused.contains("node/db.internal.example.org"), "{refused}");
+
+    // A host that is both is one host under either name.
+    let token = cluster.token(for_types(&["proxy", "node"])).await;
+    let mut both = claims(&["proxy", "node"], &["both.example.org"]);
+    both.public_names = vec!["both.example.org".into()];
+    let joined = join(&cluster, &token, both.clone()).await.unwrap();
+    let keys = KeySet::generate().unwrap();
+    cluster.as_holder(&joined).renew_host(both, keys).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_id_is_drawn_and_not_chosen() {
+    let cluster = Cluster::start().await;
+    let token = cluster.token(for_types(&["node"])).await;
+    let join = async |id: &str, node: &str| {
+        let request = proto::JoinRequest {
+            token: token.clone(),
+            keys: Some(KeySet::generate().unwrap().public().unwrap()),
+            host_id: id.into(),
+            claims: Some(claims(&["node"], &[node])),
+        };
+        cluster.stranger().entry().join(request).await.map(|joined| joined.into_inner().host_id)
+    };
+    let upper = "6F1A2B3C-0000-4000-8000-0123456789AB";
+    for id in ["web-1", "auth", "alice", upper, "6f1a2b3c-0000-4000-8000-0123456789a", "../x"] {
+        let refused = join(id, "web-1").await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{id}");
+        assert!(refused.message().contains(id), "{refused}");
+    }
+    let drawn = upper.to_lowercase();
+    assert_eq!(join(&drawn, "web-1").await.unwrap(), drawn);
+    assert_eq!(join("", "web-2").await.unwrap().len(), drawn.len());
+}
+
+#[tokio::test]
+async fn a_host_shares_no_limit_with_a_user_of_its_name() {
+    let few = access_auth::Rate::new(5, 0.001);
+    let cluster = Cluster::with(|options| options.limits.calls = few).await;
+    let joined = cluster.node("web-1").await;
+    let user = cluster.user(joined.host_id.as_ref().unwrap().as_str(), &["access"]).await;
+    let who = proto::WhoAmIRequest {};
+    for _ in 0..5 {
+        user.identity().who_am_i(who).await.unwrap();
+    }
+    let limited = user.identity().who_am_i(who).await.unwrap_err();
+    assert_eq!(limited.code(), Code::ResourceExhausted);
+    cluster.as_holder(&joined).identity().who_am_i(who).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_host_id_is_taken_over_by_nobody_without_its_keys() {
     let cluster = Cluster::start().await;
     let token = cluster.token(for_types(&["node"])).await;
