@@ -91,11 +91,12 @@ impl AuthService {
         let lines = JsonLines::new(&data_dir)?;
         let (audit, writing) = AuthAudit::start(
             cluster,
-            Arc::clone(&storage.events),
+            storage.clone(),
             lines.clone(),
             Arc::clone(&clock),
             closing.clone(),
-        )?;
+        )
+        .await?;
         tasks.spawn(writing);
         let live = Arc::new(Live::new(config, authorities, keys, Arc::clone(&clock))?);
         let (ready, is_ready) = tokio::sync::oneshot::channel();

@@ -11,7 +11,7 @@
 //! | `/private/recordings/SESSION` | which object a recording is |
 //! | `/hosts/ID` | what Auth knows of a host |
 //! | `/owners/KIND/NAME` | the host that a resource's name belongs to |
-//! | `/writers/ID` | the host that an audit writer belongs to |
+//! | `/writers/ID` | the host that an audit writer belongs to, or that it is the service's own |
 
 use access_backend::{Backend, Item, Key, NewItem, Revision, UnixMillis, Value};
 use access_core::Timestamp;

@@ -1,9 +1,11 @@
 //! The audit log: the service's own events, those that hosts hand over, and searching both.
 
+mod allowed;
 mod jsonl;
 mod receive;
 mod search;
 mod writer;
+mod writers;
 
 pub(crate) use jsonl::JsonLines;
 pub(crate) use writer::AuthAudit;

@@ -1,26 +1,19 @@
 //! Events that hosts hand over.
 
-use access_backend::{Batch, Condition, MAX_APPEND_EVENTS, Operation};
+use access_backend::{MAX_APPEND_EVENTS, StoredEvent};
 use access_client::proto;
 use access_core::audit::events::AuditGap;
-use access_core::audit::{AuditSink, Durability, Envelope, MAX_EVENT_BYTES};
+use access_core::audit::{AuditSink, Durability, Envelope, MAX_EVENT_BYTES, Stamper};
 use access_core::{HostId, WriterId};
-use serde::{Deserialize, Serialize};
 
+use super::{allowed, writers};
 use crate::error::{Error, Result};
 use crate::service::AuthService;
-use crate::store;
-
-/// Whose an audit writer is: the first host that came with it.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Writer {
-    host: HostId,
-}
 
 impl AuthService {
     /// Stores the events of one writer, which belongs to one host. Storing them again changes
-    /// nothing.
+    /// nothing. Of an event that no host may write it is stored that it was refused: see
+    /// [`allowed`].
     pub(crate) async fn receive_events(
         &self,
         host: &HostId,
@@ -33,8 +26,9 @@ impl AuthService {
                 request.events.len()
             )));
         }
-        self.own_writer(&writer, host).await?;
-        let events = &self.inner.storage.events;
+        let storage = &self.inner.storage;
+        writers::claim(&*storage.backend, &*storage.events, &writer, host).await?;
+        let events = &storage.events;
         let before = events.last_seq(writer.as_str()).await?.unwrap_or(0);
         let mut rows = Vec::with_capacity(request.events.len());
         let mut last = 0;
@@ -51,7 +45,7 @@ impl AuthService {
                 gap = Some((expected, envelope.seq - 1));
             }
             last = envelope.seq;
-            rows.push(super::stored(&envelope, super::json_of(&envelope)?));
+            rows.push(row_of(envelope, host)?);
         }
         if rows.is_empty() {
             return Ok(proto::EmitResponse { stored_up_to: before });
@@ -84,34 +78,32 @@ impl AuthService {
         if envelope.seq == 0 || i64::try_from(envelope.seq).is_err() {
             return Err(Error::Invalid("an event's number is out of range".into()));
         }
-        Ok(envelope)
-    }
-
-    async fn own_writer(&self, writer: &WriterId, host: &HostId) -> Result<()> {
-        let backend = &*self.inner.storage.backend;
-        let key = store::key(["writers", writer.as_str()])?;
-        if let Some(row) = store::row::<Writer>(backend, &key).await? {
-            return same_host(&row.value, host);
-        }
-        let row = store::new_row(key.clone(), &Writer { host: host.clone() })?;
-        let batch = Batch::new().when(Condition::absent(key.clone())).then(Operation::Put(row));
-        match backend.batch(batch).await {
-            Ok(_) => Ok(()),
-            Err(access_backend::Error::ConditionFailed { .. }) => {
-                match store::row::<Writer>(backend, &key).await? {
-                    Some(row) => same_host(&row.value, host),
-                    None => Err(Error::Conflict("the audit writer was removed: try again".into())),
-                }
-            }
-            Err(err) => Err(err.into()),
-        }
+        // Its id follows from its number, whatever the host says: with the id of another event it
+        // would pass for that one's repetition.
+        let clock = self.inner.clock.clone();
+        let stamper = Stamper::new(self.cluster().clone(), writer.clone(), envelope.seq, clock);
+        let stamped = stamper.stamp(envelope.event);
+        Ok(Envelope { uid: stamped.uid, event: stamped.event, ..envelope })
     }
 }
 
-fn same_host(writer: &Writer, host: &HostId) -> Result<()> {
-    if writer.host == *host {
-        Ok(())
-    } else {
-        Err(Error::Denied("this audit writer belongs to another host".into()))
+/// What is stored of a host's event: the event, or that it was refused.
+fn row_of(envelope: Envelope, host: &HostId) -> Result<StoredEvent> {
+    let kind = envelope.event.name().to_owned();
+    let refuse = |envelope, why: &str| {
+        tracing::warn!(%host, kind, why, "an audit event of a host was refused");
+        metrics::counter!("access_audit_events_refused_total").increment(1);
+        allowed::refused(envelope, host, why)
+    };
+    if !allowed::is_allowed(&kind) {
+        let refused = refuse(envelope, "hosts may not write events of this kind");
+        return Ok(super::stored(&refused, super::json_of(&refused)?));
     }
+    let emitted = allowed::emitted_by(envelope, host);
+    let json = super::json_of(&emitted)?;
+    if json.len() <= MAX_EVENT_BYTES {
+        return Ok(super::stored(&emitted, json));
+    }
+    let refused = refuse(emitted, "it is too large with the name of the host that wrote it");
+    Ok(super::stored(&refused, super::json_of(&refused)?))
 }

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use access_backend::EventStore;
 use access_core::audit::events::AuditDropped;
 use access_core::audit::{
     AuditError, AuditSink, Durability, Event, MAX_EVENT_BYTES, Stamper, Text,
@@ -12,9 +11,10 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::JsonLines;
+use super::{JsonLines, writers};
 use crate::error::Result;
 use crate::limits::{Buckets, Rate};
+use crate::options::Storage;
 use crate::secrets;
 
 /// Events that wait to be written.
@@ -52,23 +52,16 @@ struct Dropped {
 impl AuthAudit {
     /// A log of a new writer, and the task that writes it until it is told to close and has written
     /// what was handed to it.
-    pub(crate) fn start(
+    pub(crate) async fn start(
         cluster: ClusterName,
-        events: Arc<dyn EventStore>,
+        storage: Storage,
         lines: JsonLines,
         clock: Arc<dyn Clock>,
         closing: CancellationToken,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static)> {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let fresh = {
-            let clock = Arc::clone(&clock);
-            move || {
-                let writer = WriterId::from_random(secrets::random()?);
-                Ok(Stamper::new(cluster.clone(), writer, 1, Arc::clone(&clock)))
-            }
-        };
-        let stamper = fresh()?;
-        let task = Task { events, lines, clock: Arc::clone(&clock), stamper, fresh };
+        let mut task = Task { cluster, storage, lines, clock: Arc::clone(&clock), stamper: None };
+        task.stamper = Some(task.fresh().await?);
         let strangers =
             Arc::new(Strangers { bucket: Buckets::new(STRANGERS), dropped: Mutex::default() });
         Ok((Self { queue, clock, strangers }, task.run(jobs, closing)))
@@ -128,16 +121,23 @@ impl Strangers {
     }
 }
 
-struct Task<F> {
-    events: Arc<dyn EventStore>,
+struct Task {
+    cluster: ClusterName,
+    storage: Storage,
     lines: JsonLines,
     clock: Arc<dyn Clock>,
-    stamper: Stamper,
-    /// Makes a stamper of a new writer.
-    fresh: F,
+    /// Numbers the events of the present writer; `None` when its numbers can't be relied on.
+    stamper: Option<Stamper>,
 }
 
-impl<F: Fn() -> Result<Stamper> + Send + 'static> Task<F> {
+impl Task {
+    /// A stamper of a new writer, which is registered as the service's own.
+    async fn fresh(&self) -> Result<Stamper> {
+        let writer = WriterId::from_random(secrets::random()?);
+        writers::register_own(&*self.storage.backend, &writer).await?;
+        Ok(Stamper::new(self.cluster.clone(), writer, 1, Arc::clone(&self.clock)))
+    }
+
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>, closing: CancellationToken) {
         loop {
             let first = tokio::select! {
@@ -159,7 +159,21 @@ impl<F: Fn() -> Result<Stamper> + Send + 'static> Task<F> {
     }
 
     async fn write(&mut self, batch: Vec<Job>) {
-        let mut stamper = self.stamper.clone();
+        let mut stamper = match self.stamper.take() {
+            Some(stamper) => stamper,
+            None => match self.fresh().await {
+                Ok(stamper) => stamper,
+                Err(error) => {
+                    tracing::error!(%error, "audit events cannot be stored: no new writer");
+                    metrics::counter!("access_audit_errors_total").increment(1);
+                    let answer = AuditError::Unavailable(error.to_string());
+                    for job in batch {
+                        let _ = job.done.send(Err(answer.clone()));
+                    }
+                    return;
+                }
+            },
+        };
         let mut rows = Vec::with_capacity(batch.len());
         let mut waiting = Vec::with_capacity(batch.len());
         for Job { event, done } in batch {
@@ -182,22 +196,30 @@ impl<F: Fn() -> Result<Stamper> + Send + 'static> Task<F> {
             let _ = done.send(answer);
         }
         if rows.is_empty() {
+            self.stamper = Some(stamper);
             return;
         }
+        let given = rows.len();
         let lines = rows.iter().map(|row| row.json.clone()).collect();
-        let answer = match self.events.append(rows).await {
-            Ok(_) => {
-                self.stamper = stamper;
+        // Without success the next events have a new writer: these may have been stored all the
+        // same, so that their numbers are spent.
+        let answer = match self.storage.events.append(rows).await {
+            Ok(new) if new == given => {
+                self.stamper = Some(stamper);
                 Ok(())
+            }
+            Ok(new) => {
+                let writer = stamper.writer();
+                tracing::error!(
+                    %writer, given, new,
+                    "audit events were not stored: others have used the service's own numbers"
+                );
+                metrics::counter!("access_audit_errors_total").increment(1);
+                Err(AuditError::Unavailable("the numbers of events were used by others".into()))
             }
             Err(error) => {
                 tracing::error!(%error, "audit events cannot be stored");
                 metrics::counter!("access_audit_errors_total").increment(1);
-                // They may have been stored all the same, so that their numbers are spent.
-                match (self.fresh)() {
-                    Ok(stamper) => self.stamper = stamper,
-                    Err(_) => self.stamper = stamper,
-                }
                 Err(AuditError::Unavailable(error.to_string()))
             }
         };
@@ -207,5 +229,57 @@ impl<F: Fn() -> Result<Stamper> + Send + 'static> Task<F> {
         if answer.is_ok() {
             self.lines.append(lines, self.clock.now()).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use access_backend::{EventQuery, EventStore, Memory, StoredEvent};
+    use access_core::HostId;
+    use access_core::audit::events::UserLogout;
+    use access_core::time::ManualClock;
+
+    async fn of(events: &Memory) -> Vec<StoredEvent> {
+        let query = EventQuery { limit: 100, ..EventQuery::default() };
+        events.search(&query).await.unwrap().events
+    }
+
+    #[tokio::test]
+    async fn numbers_that_others_used_fail_and_are_left() {
+        let memory = Arc::new(Memory::default());
+        let dir = tempfile::tempdir().unwrap();
+        let closing = CancellationToken::new();
+        let (audit, task) = AuthAudit::start(
+            ClusterName::new("example.com").unwrap(),
+            Storage::from(Arc::clone(&memory)),
+            JsonLines::new(dir.path()).unwrap(),
+            Arc::new(ManualClock::at(Timestamp::from_secs(1))),
+            closing.clone(),
+        )
+        .await
+        .unwrap();
+        let task = tokio::spawn(task);
+        let tell = async |user: &str| {
+            let event = UserLogout { user: user.into(), addr_remote: None };
+            audit.accept(event.into(), Durability::Synced).await
+        };
+        tell("a").await.unwrap();
+        let first = of(&memory).await.remove(0);
+
+        // No host comes by the writer through the API.
+        let writer = WriterId::new(&first.writer).unwrap();
+        let host = HostId::new("h-1").unwrap();
+        let refused = writers::claim(&*memory, &*memory, &writer, &host).await.unwrap_err();
+        assert!(refused.to_string().contains("own"), "{refused}");
+
+        memory.append(vec![StoredEvent { seq: 2, ..first.clone() }]).await.unwrap();
+        assert!(matches!(tell("b").await, Err(AuditError::Unavailable(_))));
+        tell("c").await.unwrap();
+        let stored = of(&memory).await;
+        let last = stored.iter().find(|event| event.user.as_deref() == Some("c")).unwrap();
+        assert_ne!(last.writer, first.writer);
+        closing.cancel();
+        task.await.unwrap();
     }
 }

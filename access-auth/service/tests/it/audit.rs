@@ -1,7 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use access_client::{AuthClient, proto};
-use access_core::audit::events::{SessionUpload, UserLogout};
+use access_core::audit::events::{Auth, Outcome, SessionUpload, UserLogout};
 use access_core::audit::{Event, Stamper};
 use access_core::{SessionId, WriterId};
 use tonic::{Code, Status};
@@ -15,6 +15,19 @@ fn stamper(cluster: &Cluster, writer: &str) -> Stamper {
 
 fn logout(user: &str) -> Event {
     UserLogout { user: user.into(), addr_remote: None }.into()
+}
+
+/// Somebody could not authenticate with a host: what hosts may tell.
+fn refusal(user: &str) -> Event {
+    let event = Auth {
+        outcome: Outcome::failed("no certificate"),
+        user: user.into(),
+        login: None,
+        addr_remote: None,
+        server_hostname: None,
+        proto: None,
+    };
+    event.into()
 }
 
 fn stamp(stamper: &mut Stamper, event: Event) -> Vec<u8> {
@@ -39,12 +52,12 @@ async fn events_are_stored_once_however_often_they_come() {
     let host = cluster.as_holder(&cluster.node("web-1").await);
     let mut stamper = stamper(&cluster, "w-1");
     let events: Vec<_> =
-        ["a", "b", "c"].into_iter().map(|user| stamp(&mut stamper, logout(user))).collect();
+        ["a", "b", "c"].into_iter().map(|user| stamp(&mut stamper, refusal(user))).collect();
     assert_eq!(emit(&host, "w-1", &events[..2]).await.unwrap(), 2);
     assert_eq!(emit(&host, "w-1", &events).await.unwrap(), 3);
     assert_eq!(emit(&host, "w-1", &events[..1]).await.unwrap(), 3);
     assert_eq!(emit(&host, "w-1", &[]).await.unwrap(), 3);
-    let request = proto::SearchRequest { types: vec!["user.logout".into()], ..Default::default() };
+    let request = proto::SearchRequest { types: vec!["auth".into()], ..Default::default() };
     let found = search(&cluster.admin, request).await;
     let users: Vec<_> = found.iter().map(|event| event["user"].as_str().unwrap()).collect();
     assert_eq!(users, ["a", "b", "c"]);
@@ -55,7 +68,7 @@ async fn a_writer_belongs_to_one_host() {
     let cluster = Cluster::start().await;
     let one = cluster.as_holder(&cluster.node("web-1").await);
     let other = cluster.as_holder(&cluster.node("web-2").await);
-    let event = stamp(&mut stamper(&cluster, "w-1"), logout("a"));
+    let event = stamp(&mut stamper(&cluster, "w-1"), refusal("a"));
     emit(&one, "w-1", std::slice::from_ref(&event)).await.unwrap();
     let refused = emit(&other, "w-1", std::slice::from_ref(&event)).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
@@ -65,14 +78,72 @@ async fn a_writer_belongs_to_one_host() {
 }
 
 #[tokio::test]
+async fn the_services_own_writer_and_those_with_events_are_no_hosts() {
+    let cluster = Cluster::start().await;
+    let host = cluster.as_holder(&cluster.node("web-1").await);
+    let own = cluster.events().await.remove(0)["writer"].as_str().unwrap().to_owned();
+    let mut stamper = stamper(&cluster, &own);
+    let ahead: Vec<_> = (0..20).map(|_| stamp(&mut stamper, refusal("a"))).collect();
+    let refused = emit(&host, &own, &ahead).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    cluster.add_user("bob", &["access"]).await;
+    let told = cluster.events().await.into_iter().filter(|e| e["event"] == "user.create").count();
+    assert_eq!(told, 1);
+}
+
+#[tokio::test]
+async fn what_only_the_service_tells_is_refused_without_stopping_the_rest() {
+    let cluster = Cluster::start().await;
+    let joined = cluster.node("web-1").await;
+    let id = joined.host_id.as_ref().unwrap().as_str();
+    let host = cluster.as_holder(&joined);
+    let mut stamper = stamper(&cluster, "w-1");
+    let unknown = br#"{"event":"lunar.landing","code":"TZZ00I","time":"2026-01-02T03:04:05Z",
+        "uid":"u1","cluster_name":"example.com","writer":"w-1","seq":4,"emitter":"me"}"#;
+    let mut events: Vec<_> = [refusal("a"), logout("alice"), refusal("b")]
+        .map(|event| stamp(&mut stamper, event))
+        .into();
+    events.push(unknown.to_vec());
+    for _ in 0..2 {
+        assert_eq!(emit(&host, "w-1", &events).await.unwrap(), 4);
+    }
+    let stored: Vec<_> =
+        cluster.events().await.into_iter().filter(|event| event["writer"] == "w-1").collect();
+    let kinds: Vec<_> = stored.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["auth", "access.decision", "auth", "access.decision"]);
+    for (refused, kind) in [(&stored[1], "user.logout"), (&stored[3], "lunar.landing")] {
+        assert_eq!((&refused["code"], &refused["user"]), (&"ACD00W".into(), &id.into()));
+        assert_eq!((&refused["target"], &refused["emitter"]), (&kind.into(), &id.into()));
+    }
+    assert!(!cluster.events().await.iter().any(|event| event["event"] == "audit.gap"));
+}
+
+#[tokio::test]
+async fn an_event_says_which_host_handed_it_over() {
+    let cluster = Cluster::start().await;
+    let joined = cluster.node("web-1").await;
+    let event = stamp(&mut stamper(&cluster, "w-1"), refusal("a"));
+    let mut forged: serde_json::Value = serde_json::from_slice(&event).unwrap();
+    let uid = std::mem::replace(&mut forged["uid"], "another's".into());
+    forged["emitter"] = "another".into();
+    emit(&cluster.as_holder(&joined), "w-1", &[forged.to_string().into_bytes()]).await.unwrap();
+    let stored = cluster.events().await;
+    let stored = stored.iter().find(|event| event["writer"] == "w-1").unwrap();
+    assert_eq!(stored["emitter"], joined.host_id.unwrap().as_str());
+    assert_eq!(stored["uid"], uid);
+    // The service's own have no such field.
+    assert!(cluster.events().await.iter().any(|event| event.get("emitter").is_none()));
+}
+
+#[tokio::test]
 async fn hostile_events_are_refused() {
     let cluster = Cluster::start().await;
     let host = cluster.as_holder(&cluster.node("web-1").await);
     let mut own = stamper(&cluster, "w-1");
-    let (first, second) = (stamp(&mut own, logout("a")), stamp(&mut own, logout("b")));
+    let (first, second) = (stamp(&mut own, refusal("a")), stamp(&mut own, refusal("b")));
     let writer = WriterId::new("w-1").unwrap();
     let mut foreign = Stamper::new(name("example.org"), writer, 3, cluster.clock.clone());
-    let foreign = stamp(&mut foreign, logout("c"));
+    let foreign = stamp(&mut foreign, refusal("c"));
     let zero = String::from_utf8(first.clone()).unwrap().replace("\"seq\":1", "\"seq\":0");
     for (events, part) in [
         (vec![b"{}".to_vec()], "not an audit event"),
@@ -95,7 +166,7 @@ async fn a_hole_in_the_numbers_is_told() {
     let cluster = Cluster::start().await;
     let host = cluster.as_holder(&cluster.node("web-1").await);
     let mut stamper = stamper(&cluster, "w-1");
-    let events: Vec<_> = (0..5).map(|_| stamp(&mut stamper, logout("a"))).collect();
+    let events: Vec<_> = (0..5).map(|_| stamp(&mut stamper, refusal("a"))).collect();
     emit(&host, "w-1", &[events[0].clone(), events[4].clone()]).await.unwrap();
     let request = proto::SearchRequest { types: vec!["audit.gap".into()], ..Default::default() };
     let found = search(&cluster.admin, request).await;
@@ -117,7 +188,7 @@ async fn a_search_is_narrowed_and_comes_in_pages() {
             size: None,
             state: None,
         };
-        let event = if n % 2 == 0 { upload.into() } else { logout(&format!("u{n}")) };
+        let event = if n % 2 == 0 { upload.into() } else { refusal(&format!("u{n}")) };
         events.push(stamp(&mut stamper, event));
     }
     emit(&host, "w-1", &events).await.unwrap();
@@ -131,7 +202,7 @@ async fn a_search_is_narrowed_and_comes_in_pages() {
     };
     assert_eq!(search(&auditor, between).await.len(), 2);
     let mut request = proto::SearchRequest {
-        types: vec!["session.upload".into(), "user.logout".into()],
+        types: vec!["session.upload".into(), "auth".into()],
         page_size: 4,
         newest_first: true,
         ..Default::default()
