@@ -13,7 +13,7 @@ use access_core::audit::MemorySink;
 use access_core::gate::{Gate, GateOptions, PolicySource};
 use access_core::identity::{AuthorityKind, Identity, Subject, TrustStore, VerifiedIdentity};
 use access_core::policy::{Action, Context, Decision, Grant, Reason, SessionLimits, Target};
-use access_core::protocol::{Incoming, Protocol};
+use access_core::protocol::{Admission, Incoming, Protocol};
 use access_core::resource::{Resource, ResourceRef};
 use access_core::*;
 use access_host::{HostReach, SystemClock};
@@ -66,8 +66,7 @@ async fn main() -> Result {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let audit = Arc::new(MemorySink::new(1000));
     let policy = Arc::new(NoForwarding(watch::Sender::new(0)));
-    let gate =
-        Gate::new(policy, audit.clone(), Arc::clone(&clock), GateOptions::default());
+    let gate = Gate::new(policy, audit.clone(), Arc::clone(&clock), GateOptions::default());
     let server = SshServer::builder()
         .gate(Arc::new(gate))
         .reach(Arc::new(HostReach::builder().build()?))
@@ -93,6 +92,7 @@ async fn main() -> Result {
             resource: node.id.clone(),
             client_addr: Some(client),
             trace_id: ids::TraceId::from_random(rand::random()),
+            admission: Admission::unlimited(),
         };
         let server = Arc::clone(&server);
         tokio::spawn(async move { server.serve(connection).await });
@@ -123,10 +123,8 @@ fn set_up(dir: &Path) -> Result<Setup> {
         services: [identity::Service::Node].into(),
         resources: vec![id.clone()],
     };
-    let mut draft = HostDraft::new(
-        Identity::new(cluster.clone(), subject, now),
-        Duration::from_secs(3600),
-    )?;
+    let mut draft =
+        HostDraft::new(Identity::new(cluster.clone(), subject, now), Duration::from_secs(3600))?;
     draft.ssh_public_key = Some(host_key.public_key().key_data().clone());
     draft.ssh_principals.push("127.0.0.1".into());
     let host_certificate = draft.vet(&policy)?.sign(&hosts)?;
@@ -160,6 +158,7 @@ fn set_up(dir: &Path) -> Result<Setup> {
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())
 }

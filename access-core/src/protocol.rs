@@ -1,5 +1,6 @@
 //! What an agent needs of a protocol: somebody to hand connections to.
 
+use std::any::Any;
 use std::net::SocketAddr;
 
 use async_trait::async_trait;
@@ -8,6 +9,43 @@ use crate::identity::VerifiedIdentity;
 use crate::ids::TraceId;
 use crate::reach::BoxedStream;
 use crate::resource::{ResourceKind, ResourceRef};
+
+/// What a connection takes of the little that is set aside for clients who have proved nothing yet.
+///
+/// Whoever accepts connections gives one along with each, and limits how many there are. A protocol
+/// drops it once its client has authenticated: from then on the connection counts no more among
+/// those of strangers. One that keeps it does no harm but to be limited like them.
+///
+/// ```
+/// use std::sync::Arc;
+/// use access_core::protocol::Admission;
+///
+/// let place = Arc::new(());
+/// let admission = Admission::holding(Arc::clone(&place));
+/// assert_eq!(Arc::strong_count(&place), 2);
+/// drop(admission); // The client has authenticated.
+/// assert_eq!(Arc::strong_count(&place), 1);
+/// ```
+#[derive(Default)]
+pub struct Admission(Option<Box<dyn Any + Send>>);
+
+impl Admission {
+    /// For connections that nobody counts.
+    pub const fn unlimited() -> Self {
+        Self(None)
+    }
+
+    /// Holds something whose drop frees the place.
+    pub fn holding(place: impl Any + Send) -> Self {
+        Self(Some(Box::new(place)))
+    }
+}
+
+impl std::fmt::Debug for Admission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admission").field("held", &self.0.is_some()).finish()
+    }
+}
 
 /// A connection that reached the agent, by a tunnel or directly.
 pub struct Incoming {
@@ -21,6 +59,8 @@ pub struct Incoming {
     pub client_addr: Option<SocketAddr>,
     /// Ties the events of this connection together.
     pub trace_id: TraceId,
+    /// To be dropped when the client has authenticated.
+    pub admission: Admission,
 }
 
 impl std::fmt::Debug for Incoming {

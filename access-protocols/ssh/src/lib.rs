@@ -10,7 +10,7 @@
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use access_core::protocol::{Incoming, Protocol};
+//! use access_core::protocol::{Admission, Incoming, Protocol};
 //! use access_ssh::{HostKeys, SshServer};
 //! # use access_core::{Clock, Gate, HostId, Resource, TrustStore, ids::TraceId};
 //! # use access_core::{audit::AuditSink, reach::Reach};
@@ -40,6 +40,7 @@
 //!         resource: id.clone(),
 //!         client_addr: Some(client),
 //!         trace_id: TraceId::from_random(rand::random()),
+//!         admission: Admission::unlimited(),
 //!     };
 //!     let server = Arc::clone(&server);
 //!     tokio::spawn(async move { server.serve(connection).await });

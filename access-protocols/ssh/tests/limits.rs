@@ -223,17 +223,20 @@ async fn a_disk_that_fills_up_ends_what_must_be_recorded() {
 async fn dropping_the_server_s_future_ends_the_session_with_an_event() {
     let node = Node::start().await;
     let (near, far) = tokio::io::duplex(64 * 1024);
+    let place = std::sync::Arc::new(());
     let serving = {
+        let held = std::sync::Arc::clone(&place);
         let server = std::sync::Arc::clone(&node.server);
         let resource = node.resource.id.clone();
         tokio::spawn(async move {
-            use access_core::protocol::{Incoming, Protocol};
+            use access_core::protocol::{Admission, Incoming, Protocol};
             let connection = Incoming {
                 stream: Box::new(far),
                 peer: None,
                 resource,
                 client_addr: Some("192.0.2.1:7".parse().unwrap()),
                 trace_id: access_core::ids::TraceId::new("t-1").unwrap(),
+                admission: Admission::holding(held),
             };
             server.serve(connection).await;
         })
@@ -252,8 +255,10 @@ async fn dropping_the_server_s_future_ends_the_session_with_an_event() {
         .args(node.options(&identity))
         .args(["-p", &port.to_string(), &format!("{}@127.0.0.1", node.login), "cat"])
         .kill_on_drop(true);
+    assert_eq!(std::sync::Arc::strong_count(&place), 2, "nobody has authenticated");
     let mut child = spawn(command);
     let start = node.named("session.start").await;
+    assert_eq!(std::sync::Arc::strong_count(&place), 1, "the place of a stranger is free");
     assert_eq!(start["addr.remote"], "192.0.2.1:7");
     assert_eq!(start["trace_id"], "t-1");
     serving.abort();

@@ -94,6 +94,17 @@ impl AgentBuilder {
         self
     }
 
+    /// How many of these may be of clients that have not authenticated yet, and how many of those
+    /// may come from one address (with IPv6, from one network of 64 bits); further ones are
+    /// refused. Default 512 and 64. A client has authenticated when the protocol drops the
+    /// connection's [`Admission`](access_core::protocol::Admission), or by a TLS certificate of
+    /// the cluster.
+    pub fn max_unauthenticated(mut self, streams: usize, per_address: usize) -> Self {
+        self.limits.strangers = streams;
+        self.limits.strangers_per_address = per_address;
+        self
+    }
+
     /// How long a client's TLS handshake may take. Default 10 s.
     pub fn handshake_deadline(mut self, deadline: Duration) -> Self {
         self.limits.handshake = deadline;
@@ -141,7 +152,12 @@ impl Agent {
         AgentBuilder {
             host,
             protocols: Vec::new(),
-            limits: DispatchLimits { streams: 4096, handshake: Duration::from_secs(10) },
+            limits: DispatchLimits {
+                streams: 4096,
+                strangers: 512,
+                strangers_per_address: 64,
+                handshake: Duration::from_secs(10),
+            },
             drain: Duration::from_secs(30),
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use access_agent::{Agent, AgentError, AuthRoute, Host, JoinToken, Membership};
+use access_agent::{Agent, AgentBuilder, AgentError, AuthRoute, Host, JoinToken, Membership};
 use access_client::types::{NodeDocument, NodeSpec, ServerDocument, ServerSpec};
 use access_client::{HostPort, TlsDialer};
 use access_core::protocol::{Incoming, Protocol};
@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Echoes; panics when it reads `panic`.
+/// Echoes; panics when it reads `panic`, and takes who says `enter` for authenticated.
 #[derive(Default)]
 struct Echo {
     served: AtomicUsize,
@@ -38,6 +38,9 @@ impl Protocol for Echo {
         let mut buffer = [0; 1024];
         while let Ok(n @ 1..) = connection.stream.read(&mut buffer).await {
             assert!(&buffer[..n] != b"panic", "as asked");
+            if &buffer[..n] == b"enter" {
+                drop(std::mem::take(&mut connection.admission));
+            }
             if connection.stream.write_all(&buffer[..n]).await.is_err() {
                 return;
             }
@@ -53,16 +56,23 @@ struct Running {
 }
 
 async fn start(auth: &FakeAuth, dir: &std::path::Path, proxy: &Proxy) -> Running {
+    start_with(auth, dir, proxy, |builder| builder.max_streams(3)).await
+}
+
+async fn start_with(
+    auth: &FakeAuth,
+    dir: &std::path::Path,
+    proxy: &Proxy,
+    change: impl FnOnce(AgentBuilder) -> AgentBuilder,
+) -> Running {
     let clock = Arc::clone(&auth.inner.clock);
     let host = Host::open(auth.agent_options(dir, proxy.address), clock).await.unwrap();
     let node = NodeDocument::new("web-1", NodeSpec::new(host.membership().host_id().clone()));
-    let agent = Agent::builder(host)
+    let builder = Agent::builder(host)
         .protocol(Arc::new(Echo::default()))
         .resource(node)
-        .max_streams(3)
-        .drain(Duration::from_secs(5))
-        .build()
-        .unwrap();
+        .drain(Duration::from_secs(5));
+    let agent = change(builder).build().unwrap();
     let (agent, stop) = (Arc::new(agent), CancellationToken::new());
     let task = tokio::spawn({
         let (agent, stop) = (Arc::clone(&agent), stop.clone());
@@ -165,6 +175,41 @@ async fn streams_that_are_none_of_its_business_are_refused() {
     open.pop();
     eventually("room again", || running.agent.status().streams == 2).await;
     assert!(proxy.tunnels.open(&target, Flavour::Raw, from, [7; 16]).await.is_some());
+    running.stop.cancel();
+}
+
+/// Who says nothing takes no room from those who have authenticated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_take_no_more_than_their_share() {
+    let (auth, _, proxy) = cluster().await;
+    let dir = tempfile::tempdir().unwrap();
+    let running =
+        start_with(&auth, dir.path(), &proxy, |builder| builder.max_unauthenticated(3, 2)).await;
+    eventually("a tunnel", || proxy.tunnels.list().len() == 1).await;
+    let target =
+        access_core::resource::DnsResource { kind: ResourceKind::Node, label: "web-1".into() };
+    let open = async |from: &str| {
+        proxy.tunnels.open(&target, Flavour::Raw, from.parse().unwrap(), [7; 16]).await
+    };
+    let mut first = open("192.0.2.1:5").await.expect("there is room");
+    let second = open("192.0.2.1:6").await.expect("there is room");
+    assert!(open("192.0.2.1:7").await.is_none(), "two from one address");
+    let _third = open("192.0.2.2:5").await.expect("there is room for another address");
+    assert!(open("192.0.2.3:5").await.is_none(), "three in all");
+    // One authenticates, and counts no more.
+    first.write_all(b"enter").await.unwrap();
+    first.flush().await.unwrap();
+    let mut back = [0; 5];
+    tokio::time::timeout(Duration::from_secs(10), first.read_exact(&mut back))
+        .await
+        .unwrap()
+        .unwrap();
+    let _fourth = open("192.0.2.1:8").await.expect("it has made room");
+    assert!(open("192.0.2.3:5").await.is_none(), "three in all again");
+    // One leaves.
+    drop(second);
+    eventually("it is gone", || running.agent.status().streams == 3).await;
+    assert!(open("192.0.2.3:5").await.is_some());
     running.stop.cancel();
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use access_core::Resource;
 use access_core::policy::Action;
+use access_core::protocol::Admission;
 use access_core::reach::{Program, PtySize};
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
@@ -28,6 +29,8 @@ pub(crate) struct ServerHandler {
     node: Resource,
     attempts: Attempts,
     stage: Stage,
+    /// The place among those who are not authenticated, until this client is.
+    admission: Option<Admission>,
     authenticated: Option<oneshot::Sender<EndOfTime>>,
     channels: Channels,
 }
@@ -38,6 +41,7 @@ impl ServerHandler {
         connection: Arc<Connection>,
         node: Resource,
         attempts: Attempts,
+        admission: Admission,
         authenticated: oneshot::Sender<EndOfTime>,
     ) -> Self {
         Self {
@@ -46,6 +50,7 @@ impl ServerHandler {
             node,
             attempts,
             stage: Stage::Stranger,
+            admission: Some(admission),
             authenticated: Some(authenticated),
             channels: Channels::default(),
         }
@@ -154,6 +159,7 @@ impl Handler for ServerHandler {
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
         match &self.stage {
             Stage::Welcome(guest) => {
+                drop(self.admission.take());
                 if let Some(authenticated) = self.authenticated.take() {
                     // Nobody waits any more only when the connection is over.
                     let _ = authenticated.send(end_of(&guest.permit));

@@ -174,7 +174,7 @@ impl Protocol for SshServer {
     }
 
     async fn serve(&self, connection: Incoming) {
-        let Incoming { stream, peer: _, resource, client_addr, trace_id } = connection;
+        let Incoming { stream, peer: _, resource, client_addr, trace_id, admission } = connection;
         let Some(node) = (self.parts.node)(&resource) else {
             tracing::warn!(%resource, "an SSH connection for a node that is not served here");
             return;
@@ -190,6 +190,7 @@ impl Protocol for SshServer {
             Arc::clone(&connection),
             node,
             attempts,
+            admission,
             authenticated,
         );
         drive(connection, stream, config, handler, when_authenticated, &parts.options).await;

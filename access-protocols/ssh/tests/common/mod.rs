@@ -21,7 +21,7 @@ use access_core::gate::{Gate, GateOptions, PolicySource};
 use access_core::identity::{AuthorityKind, SSH_IDENTITY_EXTENSION, Subject, TrustedAuthority};
 use access_core::ids::{ResourceName, TraceId};
 use access_core::policy::{Action, Context, Decision, Grant, Reason, SessionLimits, Target};
-use access_core::protocol::{Incoming, Protocol};
+use access_core::protocol::{Admission, Incoming, Protocol};
 use access_core::reach::Reach;
 use access_core::recording::{MemoryRecorder, Recorder};
 use access_core::{
@@ -357,6 +357,7 @@ pub async fn listen(server: Arc<SshServer>, resource: ResourceRef) -> SocketAddr
                         resource,
                         client_addr: Some(client),
                         trace_id: TraceId::from_random(rand::random()),
+                        admission: Admission::unlimited(),
                     })
                     .await;
             });

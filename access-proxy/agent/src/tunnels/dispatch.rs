@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access_core::identity::SharedTrust;
-use access_core::protocol::{Incoming, Protocol};
+use access_core::protocol::{Admission, Incoming, Protocol};
 use access_core::time::Clock;
 use access_core::tls::{ALPN_SSH, ClientAuth, SharedKey, TlsError, peer_identity, server_config};
 use access_core::{ClusterName, ResourceKind, ResourceRef, TraceId, VerifiedIdentity};
@@ -14,6 +14,7 @@ use access_tunnel::{Flavour, OpenHeader, PendingStream, RefuseCode, Stream};
 use futures::FutureExt;
 use metrics::{counter, gauge};
 use rustls::server::Acceptor;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -21,11 +22,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
+use super::strangers::{Place, Strangers};
+
 /// How much may come through all tunnels together.
 #[derive(Clone, Debug)]
 pub(crate) struct DispatchLimits {
     /// Streams at once.
     pub(crate) streams: usize,
+    /// Of these, whose clients have not authenticated yet.
+    pub(crate) strangers: usize,
+    /// Of these, from one address.
+    pub(crate) strangers_per_address: usize,
     /// How long a client's TLS handshake may take.
     pub(crate) handshake: Duration,
 }
@@ -39,11 +46,19 @@ pub(crate) struct Dispatcher {
     clock: Arc<dyn Clock>,
     limits: DispatchLimits,
     slots: Arc<Semaphore>,
+    strangers: Arc<Strangers>,
     tasks: TaskTracker,
     /// Nothing new is taken.
     draining: CancellationToken,
     /// What is open is cut.
     cut: CancellationToken,
+}
+
+/// A stream that may come in.
+struct Admitted {
+    resource: ResourceRef,
+    slot: OwnedSemaphorePermit,
+    place: Place,
 }
 
 struct Served {
@@ -82,6 +97,7 @@ impl Dispatcher {
             trust,
             clock,
             slots: Arc::new(Semaphore::new(limits.streams)),
+            strangers: Strangers::new(limits.strangers, limits.strangers_per_address),
             limits,
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -91,7 +107,7 @@ impl Dispatcher {
 
     /// Takes a stream, or refuses it.
     pub(crate) fn take(self: &Arc<Self>, pending: PendingStream) {
-        let (resource, slot) = match self.admit(pending.header()) {
+        let Admitted { resource, slot, place } = match self.admit(pending.header()) {
             Ok(admitted) => admitted,
             Err((code, why)) => {
                 debug!(target = pending.header().target.as_str(), "refused a stream: {why}");
@@ -107,7 +123,9 @@ impl Dispatcher {
             let trace_id = TraceId::from_random(header.trace_id);
             let served = AssertUnwindSafe(async {
                 match pending.accept() {
-                    Ok(stream) => this.serve(stream, &header, resource, trace_id.clone()).await,
+                    Ok(stream) => {
+                        this.serve(stream, &header, resource, trace_id.clone(), place).await;
+                    }
                     Err(err) => debug!(%trace_id, "the proxy gave up a stream: {err}"),
                 }
             })
@@ -141,10 +159,7 @@ impl Dispatcher {
         self.tasks.len()
     }
 
-    fn admit(
-        &self,
-        header: &OpenHeader,
-    ) -> Result<(ResourceRef, OwnedSemaphorePermit), (RefuseCode, &'static str)> {
+    fn admit(&self, header: &OpenHeader) -> Result<Admitted, (RefuseCode, &'static str)> {
         if self.draining.is_cancelled() {
             return Err((RefuseCode::GOING_AWAY, "the agent is stopping"));
         }
@@ -156,7 +171,11 @@ impl Dispatcher {
         let slot = Arc::clone(&self.slots)
             .try_acquire_owned()
             .map_err(|_| (RefuseCode::OVERLOADED, "too many connections at once"))?;
-        Ok((resource, slot))
+        let place = self
+            .strangers
+            .admit(header.client_addr)
+            .map_err(|why| (RefuseCode::OVERLOADED, why))?;
+        Ok(Admitted { resource, slot, place })
     }
 
     async fn serve(
@@ -165,13 +184,19 @@ impl Dispatcher {
         header: &OpenHeader,
         resource: ResourceRef,
         trace_id: TraceId,
+        place: Place,
     ) {
         let Some(served) = self.protocols.get(&resource.kind) else { return };
         let client_addr = header.client_addr;
         let incoming = match header.flavour {
-            Flavour::Raw => {
-                Incoming { stream: Box::new(stream), peer: None, resource, client_addr, trace_id }
-            }
+            Flavour::Raw => Incoming {
+                stream: Box::new(stream),
+                peer: None,
+                resource,
+                client_addr,
+                trace_id,
+                admission: Admission::holding(place),
+            },
             Flavour::Tls => {
                 let name = resource.dns_name(&self.cluster);
                 let handshake = self.handshake(stream, served, &name);
@@ -179,7 +204,12 @@ impl Dispatcher {
                 match done.unwrap_or_else(|_| Err("the TLS handshake took too long".into())) {
                     Ok((stream, peer)) => {
                         let stream = Box::new(stream);
-                        Incoming { stream, peer, resource, client_addr, trace_id }
+                        // Who showed a certificate of the cluster is no stranger.
+                        let admission = match peer {
+                            Some(_) => Admission::unlimited(),
+                            None => Admission::holding(place),
+                        };
+                        Incoming { stream, peer, resource, client_addr, trace_id, admission }
                     }
                     Err(why) => {
                         debug!(%trace_id, client = ?client_addr, "refused a client: {why}");
@@ -206,7 +236,15 @@ impl Dispatcher {
         if !asked.as_deref().is_some_and(|asked| asked.eq_ignore_ascii_case(name)) {
             return Err(format!("the client asks for {asked:?}, not for {name}"));
         }
-        let stream = hello.into_stream(Arc::clone(&served.tls)).await.map_err(text)?;
+        let stream = match hello.into_stream(Arc::clone(&served.tls)).into_fallible().await {
+            Ok(stream) => stream,
+            Err((err, mut stream)) => {
+                // The alert that tells the client why is on its way: a stream that is dropped is
+                // reset, and would take it back.
+                drop(stream.shutdown().await);
+                return Err(text(err));
+            }
+        };
         let (_, connection) = stream.get_ref();
         let peer = peer_identity(connection, &self.trust, self.clock.now())
             .map_err(|err| err.to_string())?;

@@ -4,6 +4,7 @@ mod dispatch;
 mod link;
 mod pool;
 mod proxies;
+mod strangers;
 
 pub(crate) use dispatch::{DispatchLimits, Dispatcher};
 pub(crate) use pool::Pool;
