@@ -127,8 +127,7 @@ impl ImpostorBuilder {
 
     /// The same, and says this to whoever believes it.
     pub fn answers_as(mut self, prefix: &str, mask: Mask, text: &str) -> Self {
-        let answer =
-            Answer { prefix: prefix.into(), server: mask.server(), text: text.to_owned() };
+        let answer = Answer { prefix: prefix.into(), server: mask.server(), text: text.to_owned() };
         self.answers.push(answer);
         self
     }
@@ -179,8 +178,8 @@ impl ImpostorBuilder {
             return pass(client, &hello, &self.upstream);
         };
         spoils.lock().unwrap().asked.push(name);
-        let connection = rustls::ServerConnection::new(Arc::clone(&answer.server))
-            .map_err(io::Error::other)?;
+        let connection =
+            rustls::ServerConnection::new(Arc::clone(&answer.server)).map_err(io::Error::other)?;
         let mut tls = rustls::StreamOwned::new(connection, Replay { read: hello, client });
         while tls.conn.is_handshaking() {
             tls.conn.complete_io(&mut tls.sock)?;

@@ -72,7 +72,10 @@ impl Process {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || lines.open == 0 {
-                panic!("{} never said {what}; it said:\n{}", self.name, lines.all.join("\n"));
+                let said = lines.all.join("\n");
+                // The lock is needed again when this is dropped on the way out.
+                drop(lines);
+                panic!("{} never said {what}; it said:\n{said}", self.name);
             }
             lines = changed.wait_timeout(lines, left).unwrap().0;
         }

@@ -19,8 +19,7 @@ fn cluster() -> Cluster {
 
 /// A login at an impostor, by somebody who was never here.
 fn login(cluster: &Cluster, impostor: &Impostor) -> Done {
-    let (proxy, pin) =
-        (format!("--proxy={}", impostor.addr), format!("--ca-pin={}", cluster.pin));
+    let (proxy, pin) = (format!("--proxy={}", impostor.addr), format!("--ca-pin={}", cluster.pin));
     let args = ["login", &proxy, &pin, "--user=alice"];
     cluster.access("mallory", &args, &format!("{PASSWORD}\n"))
 }
@@ -95,7 +94,8 @@ fn another_cluster_of_the_same_name_is_found_out() {
     nothing_was_gained(&cluster, &impostor);
     // Auth alone: the ping is the true one's.
     let (chain_of_proxy, upstream) = (Mask::of_host(&cluster.path("proxy")), &other.proxy_addr);
-    let ping = format!(r#"{{"cluster_name":"example.com","version":"0","ca_pins":["{}"]}}"#, other.pin);
+    let ping =
+        format!(r#"{{"cluster_name":"example.com","version":"0","ca_pins":["{}"]}}"#, other.pin);
     let impostor =
         Impostor::before(upstream).answers_as("127.0.0.1", chain_of_proxy, &ping).start();
     login(&cluster, &impostor).fails(UNREACHABLE, FOUND_OUT);
@@ -128,12 +128,8 @@ fn a_ping_that_lies_leads_nowhere() {
 #[test]
 fn the_proxy_is_not_the_node() {
     let cluster = cluster();
-    for mask in [
-        Mask::of_host(&cluster.path("proxy")),
-        Mask::forged("web-1.node.example.com"),
-    ] {
-        let impostor =
-            Impostor::before(&cluster.proxy_addr).poses_as("web-1.node.", mask).start();
+    for mask in [Mask::of_host(&cluster.path("proxy")), Mask::forged("web-1.node.example.com")] {
+        let impostor = Impostor::before(&cluster.proxy_addr).poses_as("web-1.node.", mask).start();
         // Login goes through it, rightly: that part is not altered.
         login(&cluster, &impostor).ok();
         let proxy = format!("--proxy={}", impostor.addr);

@@ -49,9 +49,10 @@ fn dumps_during<T>(cluster: &Cluster, work: impl FnOnce() -> T) -> (T, Vec<Memor
         let dumper = scope.spawn(move || {
             let mut dumps = Vec::new();
             // The proxy gets its turn between dumps, of which the memory here bounds the number.
-            while end.recv_timeout(Duration::from_millis(10)).is_err_and(|err| {
-                err == std::sync::mpsc::RecvTimeoutError::Timeout
-            }) {
+            while end
+                .recv_timeout(Duration::from_millis(10))
+                .is_err_and(|err| err == std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
                 if dumps.len() < 24 {
                     dumps.push(Memory::of(pid));
                 }
