@@ -43,12 +43,15 @@ pub enum DataDirError {
     },
 }
 
-/// Makes sure that a data directory is there, for its owner alone, and can be written.
+/// Makes sure that a data directory is there, for its owner alone, and can be written. From then
+/// on every file that this process makes is for its owner alone: what libraries write as well, and
+/// in case that somebody opens or copies the directory.
 ///
 /// # Errors
 /// [`DataDirError`] says what is wrong and what to do.
 pub fn prepare_data_dir(path: &Path) -> Result<(), DataDirError> {
     let io = |source| DataDirError::Io { path: path.to_owned(), source };
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     match std::fs::metadata(path) {
         Ok(metadata) => check(path, &metadata)?,
         Err(err) if err.kind() == io::ErrorKind::NotFound => {
