@@ -105,6 +105,14 @@ fn refused_by_tls(status: &tonic::Status) -> Option<ClientError> {
         }
         // The HTTP library keeps only the text of an I/O error.
         let text = error.to_string();
+        // So answers a proxy that has no way to Auth at the moment. It says nothing about the
+        // caller, whom another login would not help.
+        if text.contains("received fatal alert: UnrecognisedName") {
+            return Some(ClientError::Unreachable {
+                address: "the auth service".into(),
+                why: "the proxy has no connection to it: try again in a moment".into(),
+            });
+        }
         if text.contains("received fatal alert") {
             return Some(ClientError::Unauthenticated(if text.contains("CertificateExpired") {
                 "the certificate has expired, log in again".into()
@@ -118,6 +126,12 @@ fn refused_by_tls(status: &tonic::Status) -> Option<ClientError> {
 }
 
 impl ClientError {
+    /// What broke a stream that a [`TlsDialer`](crate::TlsDialer) made, if it was the refusal of
+    /// the client's certificate: in TLS 1.3 that comes after the handshake.
+    pub fn of_refusal(error: &std::io::Error) -> Option<Self> {
+        error.get_ref().and_then(|inner| inner.downcast_ref()).and_then(of_tls)
+    }
+
     /// The same error once more, for those that come out of making a connection: the transport
     /// hands them on by reference only.
     fn again(&self) -> Option<Self> {

@@ -78,7 +78,10 @@ pub(crate) async fn ssh(global: &Global, node: &str) -> Result<(), Exit> {
     match ended {
         // The program behind the pipe has gone, which is how ssh ends.
         Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(err) => Err(Exit::failed(format!("the connection to {node} broke: {err}"))),
+        Err(err) => Err(match access_client::ClientError::of_refusal(&err) {
+            Some(refused) => client_exit(refused),
+            None => Exit::failed(format!("the connection to {node} broke: {err}")),
+        }),
         Ok(()) => Ok(()),
     }
 }
