@@ -1,7 +1,8 @@
 //! Bytes between a client's socket and a stream of a tunnel: no copy on the way to the client,
 //! and no buffer while nothing passes.
 
-use std::io;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -12,6 +13,10 @@ use tokio::net::TcpStream;
 
 /// The most that is read from the client at once.
 const READ: usize = 64 * 1024;
+
+/// The most chunks of a tunnel, and about the most bytes, that are written to the client at once.
+const GATHER_CHUNKS: usize = 16;
+const GATHER: usize = 128 * 1024;
 
 /// What passed, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,7 +37,7 @@ pub(crate) async fn relay(
         tcp,
         stream,
         up: Half { pending: first, state: State::Open },
-        down: Half::default(),
+        down: Down::default(),
         spare: BytesMut::new(),
         passed: Passed::default(),
     };
@@ -44,7 +49,7 @@ struct Relay {
     tcp: TcpStream,
     stream: Stream,
     up: Half,
-    down: Half,
+    down: Down,
     spare: BytesMut,
     passed: Passed,
 }
@@ -53,6 +58,16 @@ struct Relay {
 struct Half {
     /// Read and not yet written.
     pending: Bytes,
+    state: State,
+}
+
+#[derive(Default)]
+struct Down {
+    /// Read and not yet written. A chunk is no more than a frame, and each write is a call of the
+    /// system: several are written together.
+    pending: VecDeque<Bytes>,
+    /// How much that is.
+    bytes: usize,
     state: State,
 }
 
@@ -118,13 +133,15 @@ impl Relay {
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            while !self.down.pending.is_empty() {
-                let n = ready!(Pin::new(&mut self.tcp).poll_write(cx, &self.down.pending))?;
+            self.gather(cx)?;
+            if !self.down.pending.is_empty() {
+                let n = ready!(self.poll_write_pending(cx))?;
                 if n == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 self.passed.down += n as u64;
-                bytes::Buf::advance(&mut self.down.pending, n);
+                self.down.advance(n);
+                continue;
             }
             match self.down.state {
                 State::Done => return Poll::Ready(Ok(())),
@@ -132,13 +149,60 @@ impl Relay {
                     ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
                     self.down.state = State::Done;
                 }
-                State::Open => {
-                    match ready!(self.stream.poll_read_chunk(cx)).map_err(io::Error::other)? {
-                        Some(bytes) => self.down.pending = bytes,
-                        None => self.down.state = State::Ending,
-                    }
-                }
+                // Registered with the stream.
+                State::Open => return Poll::Pending,
             }
         }
+    }
+
+    /// Takes what the stream has, as far as it fits. Nothing pending and the stream still open
+    /// means that the stream will wake us.
+    fn gather(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Self { stream, down, .. } = self;
+        while down.state == State::Open
+            && down.bytes < GATHER
+            && down.pending.len() < GATHER_CHUNKS
+        {
+            match stream.poll_read_chunk(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(Some(chunk))) => {
+                    down.bytes += chunk.len();
+                    if !chunk.is_empty() {
+                        down.pending.push_back(chunk);
+                    }
+                }
+                Poll::Ready(Ok(None)) => down.state = State::Ending,
+                // It is met again once what came before it is written.
+                Poll::Ready(Err(_)) if !down.pending.is_empty() => break,
+                Poll::Ready(Err(err)) => return Err(io::Error::other(err)),
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_write_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); GATHER_CHUNKS];
+        for (slot, chunk) in slices.iter_mut().zip(&self.down.pending) {
+            *slot = IoSlice::new(chunk);
+        }
+        let used = self.down.pending.len().min(GATHER_CHUNKS);
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, slices.get(..used).unwrap_or_default())
+    }
+}
+
+impl Down {
+    /// Forgets what was written.
+    fn advance(&mut self, mut n: usize) {
+        self.bytes = self.bytes.saturating_sub(n);
+        while let Some(chunk) = self.pending.front_mut() {
+            if chunk.len() > n {
+                bytes::Buf::advance(chunk, n);
+                return;
+            }
+            n -= chunk.len();
+            self.pending.pop_front();
+        }
+        // No memory while nothing passes.
+        self.pending = VecDeque::new();
     }
 }
