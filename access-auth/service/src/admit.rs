@@ -97,7 +97,7 @@ impl AuthService {
             .caller(self.inner.live.trust(), now)
             .map_err(|err| Error::Unauthenticated(format!("{err}: log in again")))?;
         let call = Call { caller, peer };
-        self.limit(&call, method.need())?;
+        self.limit(&call, method)?;
         self.inner.live.check_fresh()?;
         match method.need() {
             Need::Nothing => {}
@@ -215,15 +215,22 @@ impl AuthService {
         checked.map_err(|reason| refusal(Denied::Policy(reason)))
     }
 
-    fn limit(&self, call: &Call, need: Need) -> Result<()> {
+    fn limit(&self, call: &Call, method: Method) -> Result<()> {
         let now = self.now();
         match &call.caller {
             Caller::LocalAdmin => Ok(()),
-            Caller::Verified(who) if need != Need::Nothing => {
+            Caller::Verified(who) if method.need() != Need::Nothing => {
                 self.inner.calls.take(&Identified::of(who), now)
             }
             Caller::Verified(_) | Caller::Stranger => {
-                self.inner.entry.take(&source_key(call.peer.ip()), now)
+                if let Some(visit) = call.peer.visit() {
+                    visit.take_entry(now)?;
+                }
+                let of_source = match method {
+                    Method::Ping => &self.inner.pings,
+                    _ => &self.inner.entry,
+                };
+                of_source.take(&source_key(call.peer.ip()), now)
             }
         }
     }

@@ -10,6 +10,9 @@ use access_core::identity::{SharedTrust, TrustStore, VerifiedIdentity, VerifyErr
 use arc_swap::ArcSwap;
 use rustls_pki_types::CertificateDer;
 
+use crate::options::Limits;
+use crate::visit::Visit;
+
 /// Who calls, as far as it was proven.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -28,6 +31,8 @@ pub(crate) struct Peer(Arc<Inner>);
 
 struct Inner {
     address: Option<SocketAddr>,
+    /// What may be asked for before any proof; without bounds for the local administrator.
+    visit: Option<Arc<Visit>>,
     proof: Proof,
 }
 
@@ -43,13 +48,14 @@ enum Proof {
 
 impl Peer {
     /// Somebody who showed no certificate.
-    pub(crate) fn stranger(address: Option<SocketAddr>) -> Self {
-        Self(Arc::new(Inner { address, proof: Proof::None }))
+    pub(crate) fn stranger(address: Option<SocketAddr>, limits: &Limits) -> Self {
+        let visit = Some(Arc::new(Visit::new(limits)));
+        Self(Arc::new(Inner { address, visit, proof: Proof::None }))
     }
 
     /// The local administrator.
     pub(crate) fn local() -> Self {
-        Self(Arc::new(Inner { address: None, proof: Proof::Local }))
+        Self(Arc::new(Inner { address: None, visit: None, proof: Proof::Local }))
     }
 
     /// The holder of a certificate, whose key a TLS handshake has just proved.
@@ -58,11 +64,13 @@ impl Peer {
         chain: Vec<CertificateDer<'static>>,
         trust: &SharedTrust,
         now: Timestamp,
+        limits: &Limits,
     ) -> Result<Self, VerifyError> {
         let trust = trust.load();
         let identity = Arc::new(trust.verify_tls(&chain, now)?);
         let verified = ArcSwap::from_pointee((trust, identity));
-        Ok(Self(Arc::new(Inner { address, proof: Proof::Tls { chain, verified } })))
+        let visit = Some(Arc::new(Visit::new(limits)));
+        Ok(Self(Arc::new(Inner { address, visit, proof: Proof::Tls { chain, verified } })))
     }
 
     /// Who that is at this moment: what was verified by authorities that are trusted no more is
@@ -92,6 +100,11 @@ impl Peer {
     /// Whether no certificate was shown.
     pub(crate) fn is_stranger(&self) -> bool {
         matches!(self.0.proof, Proof::None)
+    }
+
+    /// What the connection may ask for without a proof; `None` when that has no bounds.
+    pub(crate) fn visit(&self) -> Option<&Arc<Visit>> {
+        self.0.visit.as_ref()
     }
 
     /// Where the connection comes from.

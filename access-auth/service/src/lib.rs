@@ -57,6 +57,7 @@ mod serve;
 mod service;
 mod store;
 mod users;
+mod visit;
 
 pub use caller::Caller;
 pub use cluster::SEAL_KEY_ENV;

@@ -1,11 +1,9 @@
-//! Limits on what can be tried: token buckets, and back-off after failures. Both keep a bounded
-//! number of keys in memory.
+//! Limits on what can be tried: token buckets, of a bounded number of keys in memory.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use access_core::Timestamp;
 
@@ -69,74 +67,6 @@ fn limited() -> Error {
     Error::Limited("too many requests".into())
 }
 
-/// Waits that grow with each failure: one key, one who tries or is tried.
-pub(crate) struct Backoff {
-    failures: Mutex<HashMap<String, Failures>>,
-}
-
-#[derive(Clone, Copy)]
-struct Failures {
-    count: u32,
-    until: Timestamp,
-}
-
-impl Backoff {
-    /// Failures that cost nothing yet.
-    const FREE: u32 = 5;
-    /// The longest wait.
-    const LONGEST: Duration = Duration::from_secs(300);
-    /// After how long without failures they are forgotten.
-    const FORGET: Duration = Duration::from_secs(900);
-
-    pub(crate) fn new() -> Self {
-        Self { failures: Mutex::default() }
-    }
-
-    /// Whether another try is allowed.
-    pub(crate) fn check(&self, key: &str, now: Timestamp) -> Result<()> {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        match failures.get(key) {
-            Some(failures) if now < failures.until => {
-                let wait = failures.until.since(now).as_secs().max(1);
-                Err(Error::Limited(format!("too many failed attempts, locked for {wait} s")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Counts a failure.
-    pub(crate) fn failed(&self, key: &str, now: Timestamp) {
-        let mut all = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= MAX_KEYS && !all.contains_key(key) {
-            all.retain(|_, failures| now.since(failures.until) < Self::FORGET);
-            if all.len() >= MAX_KEYS {
-                // The one whose wait ends first has the least to lose.
-                let first = all.iter().min_by_key(|(_, f)| f.until).map(|(key, _)| key.clone());
-                if let Some(first) = first {
-                    all.remove(&first);
-                }
-            }
-        }
-        let entry = all.entry(key.to_owned()).or_insert(Failures { count: 0, until: now });
-        if now.since(entry.until) >= Self::FORGET {
-            entry.count = 0;
-        }
-        entry.count = entry.count.saturating_add(1);
-        let over = entry.count.saturating_sub(Self::FREE);
-        let wait = if over == 0 {
-            Duration::ZERO
-        } else {
-            Duration::from_secs(1_u64 << (over - 1).min(16)).min(Self::LONGEST)
-        };
-        entry.until = now.plus(wait);
-    }
-
-    /// Forgets the failures of a key.
-    pub(crate) fn succeeded(&self, key: &str) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-    }
-}
-
 /// What counts as one source: an IPv4 address, or the /64 network of an IPv6 address, which one
 /// subscriber usually has to themselves.
 pub(crate) fn source_key(address: Option<IpAddr>) -> IpAddr {
@@ -169,32 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_and_are_forgotten() {
-        let backoff = Backoff::new();
-        for _ in 0..Backoff::FREE {
-            backoff.failed("a", at(0));
-            backoff.check("a", at(0)).unwrap();
-        }
-        backoff.failed("a", at(0));
-        assert!(backoff.check("a", at(999)).is_err() && backoff.check("a", at(1000)).is_ok());
-        backoff.failed("a", at(1000));
-        assert!(backoff.check("a", at(2999)).is_err() && backoff.check("a", at(3000)).is_ok());
-        assert!(backoff.check("b", at(0)).is_ok());
-        backoff.succeeded("a");
-        backoff.failed("a", at(3000));
-        assert!(backoff.check("a", at(3000)).is_ok());
-    }
-
-    #[test]
     fn memory_is_bounded() {
         let buckets = Buckets::new(Rate::new(1, 0.1));
-        let backoff = Backoff::new();
         for n in 0..MAX_KEYS + 10 {
             let _ = buckets.take(&n, at(0));
-            backoff.failed(&n.to_string(), at(0));
         }
         assert!(buckets.levels.lock().unwrap().len() <= MAX_KEYS);
-        assert!(backoff.failures.lock().unwrap().len() <= MAX_KEYS);
     }
 
     #[test]

@@ -86,8 +86,13 @@ pub struct Limits {
     pub connections: usize,
     /// Connections open at once from one source.
     pub connections_per_source: usize,
-    /// Calls without an identity from one source.
+    /// Calls without an identity from one source, beside pings.
     pub entry: Rate,
+    /// Pings from one source, which change nothing and take no call of another kind its turn.
+    pub ping: Rate,
+    /// Calls without an identity, pings among them, on one connection: what tells strangers apart
+    /// who share a proxy's address.
+    pub entry_per_connection: Rate,
     /// Calls of one identity.
     pub calls: Rate,
     /// How long a TLS handshake may take.
@@ -100,6 +105,12 @@ pub struct Limits {
     pub password_hashes: usize,
     /// Calls of strangers that are open at once.
     pub strangers: usize,
+    /// Calls of a stranger that are open at once on one connection.
+    pub strangers_per_connection: usize,
+    /// How long the message of a stranger's call may take to arrive.
+    pub stranger_message: Duration,
+    /// How long a stranger's connection may be open without a call.
+    pub stranger_quiet: Duration,
     /// Recordings that are uploaded at once; others wait.
     pub uploads: usize,
     /// The largest recording in bytes.
@@ -113,13 +124,18 @@ impl Default for Limits {
         Self {
             connections: 20_000,
             connections_per_source: 4_000,
-            entry: Rate::new(200, 20.0),
+            entry: Rate::new(2_000, 200.0),
+            ping: Rate::new(4_000, 400.0),
+            entry_per_connection: Rate::new(30, 1.0),
             calls: Rate::new(2_000, 500.0),
             handshake: Duration::from_secs(10),
             call: Duration::from_secs(30),
             pause: Duration::from_secs(60),
             password_hashes: std::thread::available_parallelism().map_or(2, |n| n.get().min(8)),
-            strangers: 512,
+            strangers: 1_024,
+            strangers_per_connection: 8,
+            stranger_message: Duration::from_secs(10),
+            stranger_quiet: Duration::from_secs(60),
             uploads: 32,
             recording: 16 * 1024 * 1024 * 1024,
             host_ttl: Duration::from_secs(24 * 3600),

@@ -22,12 +22,13 @@ use crate::admit::Identified;
 use crate::audit::{AuthAudit, JsonLines};
 use crate::cluster::{self, Found};
 use crate::error::{Error, Result};
-use crate::limits::{Backoff, Buckets};
+use crate::limits::Buckets;
 use crate::live::Live;
 use crate::options::{Limits, Options, Storage};
 use crate::passwords::Passwords;
 use crate::recordings;
 use crate::serve::Guard;
+use crate::users::Tries;
 
 /// How long the first reading of the policy may take.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -49,8 +50,9 @@ pub(crate) struct Inner {
     pub(crate) audit: AuthAudit,
     pub(crate) lines: JsonLines,
     pub(crate) passwords: Passwords,
-    /// Failed logins by user and source.
-    pub(crate) tried: Backoff,
+    /// Logins by user and source.
+    pub(crate) tries: Tries,
+    pub(crate) pings: Buckets<IpAddr>,
     pub(crate) entry: Buckets<IpAddr>,
     pub(crate) calls: Buckets<Identified>,
     pub(crate) guard: Guard,
@@ -107,10 +109,11 @@ impl AuthService {
             Gate::new(policy, Arc::new(audit.clone()), Arc::clone(&clock), GateOptions::default());
         let inner = Inner {
             passwords: Passwords::new(limits.password_hashes)?,
-            tried: Backoff::new(),
+            tries: Tries::new(),
+            pings: Buckets::new(limits.ping),
             entry: Buckets::new(limits.entry),
             calls: Buckets::new(limits.calls),
-            guard: Guard::new(limits.strangers, limits.call + Duration::from_secs(5)),
+            guard: Guard::new(&limits),
             uploads: Semaphore::new(limits.uploads),
             key: Arc::new(SharedKey::empty()),
             storage,

@@ -2,6 +2,7 @@
 
 mod connection;
 mod guard;
+mod timely;
 mod tls;
 
 pub(crate) use guard::Guard;
@@ -163,11 +164,11 @@ impl AuthService {
         let trust = self.inner.live.trust();
         // The handshake has proved the key; who it is, the certificate says.
         let peer = match peer_identity(session, trust, self.now()).map_err(refused)? {
-            None => Peer::stranger(address),
+            None => Peer::stranger(address, &self.inner.limits),
             Some(_) => {
                 let chain = session.peer_certificates().unwrap_or_default();
                 let chain = chain.iter().map(|cert| cert.clone().into_owned()).collect();
-                Peer::tls(address, chain, trust, self.now()).map_err(refused)?
+                Peer::tls(address, chain, trust, self.now(), &self.inner.limits).map_err(refused)?
             }
         };
         Ok(Connection::new(stream, peer))

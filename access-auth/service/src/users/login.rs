@@ -33,10 +33,14 @@ impl AuthService {
         let password = Zeroizing::new(password);
         let keys = Keys::read(keys)?;
         let tried = format!("{}@{user:.128}", source_key(call.peer.ip()));
-        self.inner.tried.check(&tried, self.now())?;
+        let _of_connection = match call.peer.visit() {
+            Some(visit) => Some(visit.login().await?),
+            None => None,
+        };
+        let turn = self.inner.tries.turn(&tried, self.now()).await?;
         match self.verify_login(&user, password).await {
             Ok(Ok(document)) => {
-                self.inner.tried.succeeded(&tried);
+                self.inner.tries.succeeded(&tried);
                 let asked = (ttl_seconds > 0).then(|| Duration::from_secs(ttl_seconds));
                 let issued = self.issue_user(&document, keys, asked, call.peer.ip()).await;
                 let why = issued.as_ref().err().map(ToString::to_string);
@@ -44,7 +48,7 @@ impl AuthService {
                 issued
             }
             Ok(Err(why)) => {
-                self.inner.tried.failed(&tried, self.now());
+                self.inner.tries.failed(&tried, turn, self.now());
                 self.record_login(call, &user, Some(why.to_owned())).await?;
                 Err(Error::Unauthenticated(REFUSED.into()))
             }

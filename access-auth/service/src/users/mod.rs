@@ -3,6 +3,9 @@
 mod account;
 mod invite;
 mod login;
+mod tries;
+
+pub(crate) use tries::Tries;
 
 pub(crate) use account::is_past;
 pub(crate) use invite::{REMEMBERED, ttl};

@@ -245,7 +245,8 @@ async fn the_log_is_in_a_file_a_day_too() {
 #[tokio::test]
 async fn strangers_cannot_fill_the_log() {
     let cluster = Cluster::with(|options| {
-        options.limits.entry = access_auth::Rate::new(100_000, 1000.0);
+        let many = access_auth::Rate::new(100_000, 1000.0);
+        (options.limits.entry, options.limits.entry_per_connection) = (many, many);
     })
     .await;
     let stranger = cluster.stranger();

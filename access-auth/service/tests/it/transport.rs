@@ -100,7 +100,7 @@ async fn a_clock_that_is_off_by_an_hour_is_told() {
 
 #[tokio::test]
 async fn strangers_are_limited_by_their_source() {
-    let cluster = Cluster::with(|options| options.limits.entry = Rate::new(3, 1.0)).await;
+    let cluster = Cluster::with(|options| options.limits.ping = Rate::new(3, 1.0)).await;
     let stranger = cluster.stranger();
     for _ in 0..3 {
         stranger.ping(cluster.now()).await.unwrap();
@@ -112,6 +112,49 @@ async fn strangers_are_limited_by_their_source() {
     cluster.admin.ping(cluster.now()).await.unwrap();
     cluster.advance(1);
     stranger.ping(cluster.now()).await.unwrap();
+}
+
+#[tokio::test]
+async fn pings_take_nobodys_turn() {
+    let cluster = Cluster::with(|options| {
+        (options.limits.ping, options.limits.entry) = (Rate::new(3, 0.1), Rate::new(3, 0.1));
+    })
+    .await;
+    cluster.add_user("alice", &["access"]).await;
+    while cluster.stranger().ping(cluster.now()).await.is_ok() {}
+    cluster.login("alice").await;
+}
+
+#[tokio::test]
+async fn strangers_of_one_source_are_told_apart_by_their_connections() {
+    let few = Rate::new(3, 1.0);
+    let cluster = Cluster::with(|options| options.limits.entry_per_connection = few).await;
+    let (busy, other) = (cluster.stranger(), cluster.stranger());
+    for _ in 0..3 {
+        busy.ping(cluster.now()).await.unwrap();
+    }
+    let request = || proto::RedeemInviteRequest { token: "a.b".into(), password: "x".into() };
+    let limited = busy.entry().redeem_invite(request()).await.unwrap_err();
+    assert_eq!(limited.code(), Code::ResourceExhausted);
+    let heard = other.entry().redeem_invite(request()).await.unwrap_err();
+    assert_ne!(heard.code(), Code::ResourceExhausted);
+    cluster.advance(1);
+    busy.ping(cluster.now()).await.unwrap();
+}
+
+#[tokio::test]
+async fn strangers_who_do_not_call_are_sent_away() {
+    let cluster = Cluster::with(|options| {
+        options.limits.connections_per_source = 1;
+        options.limits.stranger_quiet = Duration::from_millis(300);
+    })
+    .await;
+    let first = cluster.stranger();
+    first.ping(cluster.now()).await.unwrap();
+    assert!(cluster.stranger().ping(cluster.now()).await.is_err());
+    super::cluster::until(async || cluster.stranger().ping(cluster.now()).await.is_ok()).await;
+    // Whoever comes back is let in again.
+    super::cluster::until(async || first.ping(cluster.now()).await.is_ok()).await;
 }
 
 #[tokio::test]

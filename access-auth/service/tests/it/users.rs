@@ -76,19 +76,17 @@ async fn wrong_passwords_and_unknown_users_are_told_the_same() {
 }
 
 #[tokio::test]
-async fn failures_slow_down_and_are_forgiven() {
+async fn failures_lock_nobody_out() {
     let cluster = Cluster::start().await;
     cluster.add_user("alice", &["access"]).await;
     let login = async |password: &str| {
         let keys = KeySet::generate().unwrap();
         cluster.stranger().login("alice", password, keys, None).await
     };
-    for _ in 0..6 {
+    for _ in 0..12 {
         assert!(matches!(login("wrong").await, Err(ClientError::Unauthenticated(_))));
     }
-    // Even the right one has to wait.
-    assert!(matches!(login(PASSWORD).await, Err(ClientError::Limited(_))));
-    cluster.advance(2);
+    // It may wait for its turn, and the clock stands still meanwhile.
     login(PASSWORD).await.unwrap();
 }
 
