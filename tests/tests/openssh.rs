@@ -107,9 +107,8 @@ fn on_terminal(command: &Command, input: &str) -> Done {
 #[test]
 fn stock_ssh_reaches_the_node() {
     let site = Site::start();
-    let ssh = |flags: &[&str], command: &[&str], input: &str| {
-        run(&mut site.ssh(flags, command), input)
-    };
+    let ssh =
+        |flags: &[&str], command: &[&str], input: &str| run(&mut site.ssh(flags, command), input);
 
     // Commands, their exit codes, and three streams apart.
     let done = ssh(&[], &["cat; echo to stderr >&2; exit 23"], "to stdin\n");
@@ -152,8 +151,11 @@ fn stock_ssh_reaches_the_node() {
     }
     // And so are certificates: the bare key is worth nothing.
     let config = fs::read_to_string(&site.config).unwrap();
-    let bare: String =
-        config.lines().filter(|line| !line.contains("CertificateFile")).collect::<Vec<_>>().join("\n");
+    let bare: String = config
+        .lines()
+        .filter(|line| !line.contains("CertificateFile"))
+        .collect::<Vec<_>>()
+        .join("\n");
     // OpenSSH finds a certificate beside the key by itself, so that the key stands alone.
     let key = site.cluster.path("bare_key");
     fs::copy(identity_file(&config), &key).unwrap();
@@ -236,7 +238,8 @@ fn files_are_copied() {
     let [here, there] = ["here", "there"].map(|name| site.cluster.path(name));
     fs::create_dir_all(here.join("deep/er")).unwrap();
     fs::create_dir(&there).unwrap();
-    let bytes: Vec<u8> = (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let bytes: Vec<u8> =
+        (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     fs::write(here.join("large"), &bytes).unwrap();
     fs::write(here.join("empty"), "").unwrap();
     fs::write(here.join("deep/er/a file with blanks"), "text\n").unwrap();
@@ -327,7 +330,8 @@ fn own_tool_carries_exit_codes_and_identity_files() {
         assert_eq!(done.code, code, "{done:?}");
     }
     // Without a login it is the only one that the certificate allows; flags stand before.
-    let done = cluster.access("alice", &["ssh", "-o", "BatchMode=yes", "web-1", "cat"], "in\n").ok();
+    let done =
+        cluster.access("alice", &["ssh", "-o", "BatchMode=yes", "web-1", "cat"], "in\n").ok();
     assert_eq!(done.out, "in\n");
     // Flags of a command are the command's.
     let done = cluster.access("alice", &["ssh", &target, "printf", "%s.", "-t", "--help"], "").ok();
@@ -335,7 +339,9 @@ fn own_tool_carries_exit_codes_and_identity_files() {
 
     // The same without any login, by an identity file.
     let identity = cluster.path("ci.identity").display().to_string();
-    cluster.ctl(&["auth", "sign", "--user=alice", "--format=file", "--ttl=1h", "--out", &identity], "").ok();
+    cluster
+        .ctl(&["auth", "sign", "--user=alice", "--format=file", "--ttl=1h", "--out", &identity], "")
+        .ok();
     let proxy = format!("--proxy={}", cluster.proxy_addr);
     let by_file = |args: &[&str]| {
         let mut all = vec!["--identity", &identity, &proxy];

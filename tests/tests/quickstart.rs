@@ -106,8 +106,15 @@ fn a_second_start_is_the_same_cluster_with_the_same_users() {
     let fields: BTreeSet<&str> =
         first.ready.as_object().unwrap().keys().map(String::as_str).collect();
     let contract = [
-        "cluster_name", "proxy_addr", "auth_addr", "ca_file", "ca_pin", "data_dir", "user",
-        "invite_url", "node",
+        "cluster_name",
+        "proxy_addr",
+        "auth_addr",
+        "ca_file",
+        "ca_pin",
+        "data_dir",
+        "user",
+        "invite_url",
+        "node",
     ];
     assert_eq!(fields, contract.into());
     // The line of JSON is all of standard output: a script may parse it whole.
@@ -135,7 +142,10 @@ fn a_second_start_is_the_same_cluster_with_the_same_users() {
     wrong.fails(4, "invalid user name or password");
     // What the first run recorded and logged is there.
     let done = shell.paste(
-        &format!("accessctl --data-dir '{}' audit search --type=exec --format=json", data.display()),
+        &format!(
+            "accessctl --data-dir '{}' audit search --type=exec --format=json",
+            data.display()
+        ),
         "",
     );
     assert!(done.ok().out.contains("true"));
