@@ -27,6 +27,17 @@ async fn a_command_runs_and_is_accounted_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_knows_where_it_comes_from() {
+    let node = Node::start().await;
+    let done = node.run(&[], &["echo $SSH_CLIENT; echo $SSH_CONNECTION"]).await;
+    let shown = text(&done.stdout);
+    let words: Vec<Vec<&str>> = shown.lines().map(|line| line.split(' ').collect()).collect();
+    assert_eq!(words[0].len(), 3, "{shown:?}");
+    assert_eq!((words[0][0], words[0][2]), ("127.0.0.1", "65535"));
+    assert_eq!(words[1], ["127.0.0.1", words[0][1], "UNKNOWN", "65535"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn signals_come_through_as_signals() {
     let node = Node::start().await;
     let done = node.run(&["-v"], &["kill -TERM $$"]).await;
