@@ -1,6 +1,6 @@
 //! The policy, the authorities and the trust of this moment, fed by the store's own watch.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub(crate) struct Live {
     config: ArcSwap<ClusterConfigSpec>,
     revisions: Mutex<Revisions>,
     broken_since: Mutex<Option<Timestamp>>,
+    /// Locks that can't be read: nobody knows whom they stop.
+    unreadable_locks: Mutex<HashSet<Key>>,
     seen: watch::Sender<u64>,
 }
 
@@ -110,6 +112,7 @@ impl Live {
             config: ArcSwap::from_pointee(config),
             revisions: Mutex::default(),
             broken_since: Mutex::default(),
+            unreadable_locks: Mutex::default(),
             seen: watch::Sender::new(0),
         })
     }
@@ -149,6 +152,21 @@ impl Live {
                 }))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Fails while a stored lock can't be read: it may be on whoever calls.
+    pub(crate) fn check_locks(&self) -> Result<()> {
+        let unreadable = self.unreadable_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        match unreadable.iter().next() {
+            None => Ok(()),
+            Some(key) => Err(Error::Storage(access_backend::Error::Unavailable {
+                detail: format!(
+                    "the stored lock {name:?} cannot be read, so that it may be on anybody: \
+                     remove it on the service's host with `accessctl rm lock/{name}`",
+                    name = key.name()
+                ),
+            })),
         }
     }
 
@@ -209,11 +227,17 @@ impl Live {
                 (WatchEvent::Deleted { key, .. }, _) => {
                     let builder = delete(self.policy.snapshot().to_builder(), &key);
                     self.policy.replace(builder.build());
+                    self.note_lock(&key, true);
                     self.note(&key, None);
                 }
                 (WatchEvent::Ready(_), snapshot) => {
                     if let Some((builder, revisions)) = snapshot {
                         self.policy.replace(builder.build());
+                        // Those that went while the watch was broken.
+                        self.unreadable_locks
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .retain(|key| revisions.contains_key(key));
                         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).now =
                             revisions;
                         *self.broken_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -235,6 +259,15 @@ impl Live {
         self.seen.send_modify(|tick| *tick = tick.wrapping_add(1));
     }
 
+    fn note_lock(&self, key: &Key, readable: bool) {
+        let mut unreadable = self.unreadable_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if readable {
+            unreadable.remove(key);
+        } else {
+            unreadable.insert(key.clone());
+        }
+    }
+
     fn put(&self, builder: PolicyBuilder, item: &Item) -> PolicyBuilder {
         let name = item.key.name();
         match item.key.segments().next() {
@@ -252,9 +285,16 @@ impl Live {
                 (Err(_), Err(_)) => builder,
             },
             Some("locks") => match LockDocument::from_json(&item.value) {
-                Ok(lock) => builder.lock(name, lock.spec),
+                Ok(lock) => {
+                    self.note_lock(&item.key, true);
+                    builder.lock(name, lock.spec)
+                }
                 Err(error) => {
-                    tracing::error!(name, %error, "a stored lock cannot be read");
+                    tracing::error!(
+                        name, %error,
+                        "a stored lock cannot be read: nobody is served until it is removed"
+                    );
+                    self.note_lock(&item.key, false);
                     builder
                 }
             },

@@ -170,7 +170,7 @@ impl AuthService {
         Arc::clone(self.inner.live.trust())
     }
 
-    /// The policy, kept current.
+    /// The policy, kept current; good for decisions while [`AuthService::health`] finds no fault.
     pub fn policy(&self) -> Arc<dyn PolicySource> {
         self.inner.live.policy().clone()
     }
@@ -180,13 +180,15 @@ impl AuthService {
         Arc::new(self.inner.audit.clone())
     }
 
-    /// Makes sure that the service can answer: that its store does, and that its policy is fresh.
+    /// Makes sure that the service can answer: that its store does, and that its policy is fresh and
+    /// can be read.
     ///
     /// # Errors
     /// Why it can't.
     pub async fn health(&self) -> Result<()> {
         self.inner.storage.backend.health().await?;
-        self.inner.live.check_fresh()
+        self.inner.live.check_fresh()?;
+        self.inner.live.check_locks()
     }
 
     /// Ends the watches of all clients, and those that they begin after this. For a program that

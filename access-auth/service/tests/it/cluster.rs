@@ -25,6 +25,7 @@ pub(crate) struct Cluster {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) dir: TempDir,
     pub(crate) admin: AuthClient,
+    pub(crate) store: Arc<Memory>,
     address: HostPort,
 }
 
@@ -55,13 +56,13 @@ impl Cluster {
         let store = store(&clock);
         let mut options = options(&dir, &clock);
         change(&mut options);
-        let auth = AuthService::open(store, options).await.unwrap();
+        let auth = AuthService::open(store.clone(), options).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string().parse().unwrap();
         let serving = auth.clone();
         tokio::spawn(async move { serving.serve_tls(listener, std::future::pending()).await });
         let admin = AuthClient::over_stream(auth.local_pipe());
-        Self { auth, clock, dir, admin, address }
+        Self { auth, clock, dir, admin, store, address }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

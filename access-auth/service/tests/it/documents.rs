@@ -257,3 +257,35 @@ async fn a_role_that_changes_counts_for_certificates_that_are_out() {
     cluster.admin.resources().put(write(&role("dev", "other"))).await.unwrap();
     assert!(list(&dev, "node").await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_lock_that_cannot_be_read_is_on_everybody() {
+    use access_backend::{Backend, Batch, Key, NewItem, Operation, Value};
+
+    let cluster = Cluster::start().await;
+    let alice = cluster.user("alice", &["access"]).await;
+    let node = cluster.as_holder(&cluster.node("web-1").await);
+    let served = async |client: &access_client::AuthClient| {
+        client.identity().who_am_i(proto::WhoAmIRequest {}).await
+    };
+    let key = Key::from_segments(["locks", "newer"]).unwrap();
+    let value = Value::new(&br#"{"kind":"lock","version":"v9"}"#[..]).unwrap();
+    let write = Batch::new().then(Operation::Put(NewItem::new(key, value)));
+    cluster.store.batch(write).await.unwrap();
+    super::cluster::until(async || served(&alice).await.is_err()).await;
+    assert_eq!(served(&alice).await.unwrap_err().code(), Code::Unavailable);
+    assert!(served(&node).await.is_err());
+    let keys = access_client::KeySet::generate().unwrap();
+    let stranger = cluster.stranger();
+    assert!(stranger.login("alice", super::cluster::PASSWORD, keys, None).await.is_err());
+    stranger.ping(cluster.now()).await.unwrap();
+    let why = cluster.auth.health().await.unwrap_err().to_string();
+    assert!(why.contains("accessctl rm lock/newer"), "{why}");
+
+    // Its administrator can still remove it.
+    let request =
+        proto::DeleteRequest { kind: "lock".into(), name: "newer".into(), revision: String::new() };
+    cluster.admin.resources().delete(request).await.unwrap();
+    served(&alice).await.unwrap();
+    cluster.auth.health().await.unwrap();
+}
