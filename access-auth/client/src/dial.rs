@@ -8,6 +8,7 @@ use std::time::Duration;
 use access_core::ids::ClusterName;
 use access_core::time::Clock;
 use access_core::tls::{ServerTrust, SharedKey, client_config};
+use rustls::AlertDescription;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -19,6 +20,9 @@ use crate::error::{ClientError, causes, of_tls};
 
 /// How long a connection may take to be made, TLS included.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Why nobody was reached, when a proxy says that it knows nobody of that name.
+pub const NOBODY: &str = "nobody answers to that name there now";
 
 /// The name under which Auth is reached, through a proxy or directly: `auth.CLUSTER`.
 pub fn auth_name(cluster: &ClusterName) -> String {
@@ -112,6 +116,10 @@ fn handshake_error(address: &HostPort, err: &std::io::Error) -> ClientError {
     }
     let address = address.to_string();
     match tls {
+        // A proxy's word for a name that nobody behind it answers to at the moment.
+        Some(rustls::Error::AlertReceived(AlertDescription::UnrecognisedName)) => {
+            ClientError::Unreachable { address, why: NOBODY.into() }
+        }
         Some(rustls::Error::InvalidCertificate(why)) => {
             ClientError::WrongPeer { address, why: why.to_string() }
         }

@@ -40,7 +40,7 @@ pub use address::HostPort;
 pub use cache::{Cache, CacheFeed, Directory};
 pub use client::{AuthClient, AuthEndpoint, MAX_MESSAGE, with_deadline};
 pub use credentials::{Credentials, MAX_CLOCK_SKEW};
-pub use dial::{CONNECT_DEADLINE, TlsDialer, auth_name, dial_tcp};
+pub use dial::{CONNECT_DEADLINE, NOBODY, TlsDialer, auth_name, dial_tcp};
 pub use error::ClientError;
 pub use keys::{KeySet, TlsKey};
 pub use pem::certificate_pem;

@@ -38,7 +38,7 @@ pub(crate) async fn ssh(global: &Global, node: &str) -> Result<(), Exit> {
     let tcp = BufReader::with_capacity(CHUNK, tcp);
     let connected = dialer.connect_over(tcp, &session.proxy, server_name).await;
     let stream = connected.map_err(|err| match err {
-        access_client::ClientError::WrongPeer { why, .. } if why.contains("UnrecognisedName") => {
+        access_client::ClientError::Unreachable { why, .. } if why == access_client::NOBODY => {
             Exit::new(
                 access_daemon::ExitCode::Unreachable,
                 format!("there is no node {node}, or its agent is not connected"),
