@@ -1,7 +1,8 @@
 //! The account that a process runs as.
 
 use std::ffi::CString;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use access_core::reach::ReachError;
@@ -59,6 +60,24 @@ impl Account {
         Ok(Self { name: user.name, uid: user.uid, gid: user.gid, groups, home: user.dir, shell })
     }
 
+    /// Refuses accounts that are not meant to have files served around their shell, such as those
+    /// with `nologin` or `git-shell`: SFTP does not pass through the shell that would limit them.
+    ///
+    /// # Errors
+    /// [`ReachError::Account`] with a text for the user.
+    pub(crate) fn check_files(&self) -> Result<(), ReachError> {
+        if is_open(&self.shell, Path::new("/etc/shells")) {
+            return Ok(());
+        }
+        Err(ReachError::Account {
+            login: self.name.clone(),
+            why: format!(
+                "the account's shell, {}, is none that gives access to all files (see /etc/shells)",
+                self.shell.display()
+            ),
+        })
+    }
+
     /// Whether a process must change its identity to become this account.
     pub(crate) fn needs_change(&self) -> bool {
         geteuid().is_root()
@@ -76,6 +95,34 @@ fn nologin_text(path: &Path) -> Option<String> {
     }
     let text = text.trim();
     Some(if text.is_empty() { "logins are closed on this node".into() } else { text.to_owned() })
+}
+
+/// Shells that hold somebody back, and are listed as login shells on some systems nevertheless.
+const RESTRICTED: &[&str] =
+    &["nologin", "false", "true", "git-shell", "rbash", "rksh", "rksh93", "rzsh"];
+/// What counts where the system does not list its shells.
+const USUAL: &str = "/bin/sh\n/bin/bash\n";
+
+/// Whether a shell leaves its user free, as FTP daemons judge it: it is listed in shells(5).
+fn is_open(shell: &Path, shells: &Path) -> bool {
+    let restricted =
+        shell.file_name().is_some_and(|name| RESTRICTED.iter().any(|known| name == *known));
+    // An empty one would be found in empty lines.
+    if restricted || !shell.is_absolute() {
+        return false;
+    }
+    let listed = match std::fs::read(shells) {
+        Ok(listed) => listed,
+        Err(err) if err.kind() == ErrorKind::NotFound => USUAL.into(),
+        Err(err) => {
+            tracing::warn!(%err, "{} cannot be read: no files are served", shells.display());
+            return false;
+        }
+    };
+    listed
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii())
+        .any(|line| line == shell.as_os_str().as_bytes())
 }
 
 /// Whether the eighth field of the account's line in the shadow file (days since the epoch, see
@@ -120,6 +167,34 @@ mod tests {
         assert!(!expired(file.path(), "any", now()));
         assert!(!expired(file.path(), "ol", now()));
         assert!(!expired(Path::new("/nonexistent"), "old", now()));
+    }
+
+    #[test]
+    fn shells_that_hold_somebody_back_are_known() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "# valid login shells\n/bin/bash\n /opt/fish # mine\n/bin/rbash\n\
+                    /usr/sbin/nologin\n/usr/bin/git-shell\n";
+        std::fs::write(file.path(), text).unwrap();
+        let open = |shell: &str| is_open(Path::new(shell), file.path());
+        assert!(open("/bin/bash") && open("/opt/fish"));
+        for shell in [
+            "/bin/zsh",
+            "/bin/bas",
+            "bash",
+            "",
+            "#",
+            "/bin/rbash",
+            "/usr/sbin/nologin",
+            "/usr/bin/git-shell",
+            "/bin/false",
+        ] {
+            assert!(!open(shell), "{shell}");
+        }
+        let without = |shell: &str| is_open(Path::new(shell), Path::new("/nonexistent"));
+        assert!(without("/bin/sh") && without("/bin/bash"));
+        assert!(!without("/opt/fish") && !without("/usr/sbin/nologin"));
+        // It is there, but cannot be read.
+        assert!(!is_open(Path::new("/bin/bash"), Path::new("/proc")));
     }
 
     #[test]

@@ -119,6 +119,9 @@ fn start(
     request: &ProcessRequest,
 ) -> Result<Started, StartError> {
     let account = Account::find(login, now).map_err(StartError::Account)?;
+    if request.program == Program::Sftp {
+        account.check_files().map_err(StartError::Account)?;
+    }
     // The SFTP protocol is binary: a terminal in between would change it.
     let pty = request.pty.as_ref().filter(|_| request.program != Program::Sftp);
     match pty {

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use access_core::Login;
 use access_core::policy::Action;
-use access_core::reach::{ExitStatus, Process, ProcessRequest, Program, Reach};
+use access_core::reach::{ExitStatus, Process, ProcessRequest, Program, Reach, ReachError};
 use access_host::HostReach;
 use access_host::sftp::serve;
 use support::{Account, Door, is_root};
@@ -235,6 +235,24 @@ async fn it_runs_as_the_login_from_where_the_login_cannot_go() {
         assert!(status.contains(&format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}")), "{status}");
     }
     speaks_from_home(process, &account).await;
+}
+
+/// Their shell would let them do little or nothing, and SFTP does not pass through it.
+#[tokio::test]
+async fn accounts_whose_shell_holds_them_back_get_no_files() {
+    if !is_root() {
+        return; // Accounts with other shells can't be made.
+    }
+    let reach = HostReach::builder().sftp_executable(SERVER).build().unwrap();
+    for shell in ["/usr/sbin/nologin", "/bin/rbash", "/opt/nowhere/menu"] {
+        let (door, account) = (Door::new(), Account::with_shell(shell));
+        let login = Login::new(&account.name).unwrap();
+        let permit = door.permit(Action::SshSftp { login }).await;
+        let request = ProcessRequest { program: Program::Sftp, ..Default::default() };
+        let err = reach.spawn(&permit, request).await.unwrap_err();
+        assert!(matches!(err, ReachError::Account { .. }), "{err:?}");
+        assert!(err.to_string().contains(shell), "{err}");
+    }
 }
 
 #[tokio::test]

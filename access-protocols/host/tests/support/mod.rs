@@ -159,6 +159,11 @@ pub(crate) fn is_root() -> bool {
 
 impl Account {
     pub(crate) fn new() -> Self {
+        Self::with_shell("/bin/bash")
+    }
+
+    /// One with another login shell, if accounts can be made here.
+    pub(crate) fn with_shell(shell: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if !is_root() {
             let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap();
@@ -171,7 +176,7 @@ impl Account {
             let _lock = lock_accounts();
             // More groups than one, so that a child with the primary one alone is noticed.
             let done = Command::new("useradd")
-                .args(["-M", "-s", "/bin/bash", "-G", "daemon,games", "-d"])
+                .args(["-M", "-s", shell, "-G", "daemon,games", "-d"])
                 .arg(home.path())
                 .arg(&name)
                 .output()
