@@ -22,6 +22,20 @@
 //! }
 //! ```
 //!
+//! # What the login user is, and what not
+//!
+//! Shells, commands and the SFTP server run as the login user, in sessions (setsid(2)) of their
+//! own. Three things are not bound to that account:
+//!
+//! - Forwarded connections (`ssh -L`) are dialled by this process itself. Firewall rules that go by
+//!   the owner of a socket see the user of this process, not the login user: roles say what may be
+//!   dialled.
+//! - The end of a permit ends a process with its process group and session. What a process has
+//!   moved to a session of its own (setsid(1), a daemon) survives, as it survives a
+//!   logout from OpenSSH. Its input and output end with the permit.
+//! - SFTP does not pass through the login shell, so that it is refused to accounts whose shell holds
+//!   them back: one that is not in shells(5), or is known to restrict, such as `rbash`.
+//!
 //! Linux only. `unsafe` stands in one file, `sys.rs`: what runs between `fork` and `exec`, and
 //! a few calls that have no safe wrapper in the dependencies.
 #![cfg_attr(
