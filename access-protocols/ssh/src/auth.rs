@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use access_core::audit::events::{Auth as AuthEvent, Outcome};
 use access_core::audit::{AuditSink, Durability, Text};
-use access_core::identity::{AuthorityKind, SSH_IDENTITY_EXTENSION, VerifyError};
+use access_core::identity::{AuthorityKind, SSH_IDENTITY_EXTENSION, Subject, VerifyError};
 use access_core::{Clock, Identity, Login, TrustStore, VerifiedIdentity};
 use russh::server::Auth;
 use russh::{MethodKind, MethodSet};
@@ -44,6 +44,8 @@ pub(crate) struct Attempts {
     client_addr: Option<SocketAddr>,
     /// The resource's name for events.
     target: Option<Text<256>>,
+    /// Whom the client proved to be before SSH began, by a TLS certificate.
+    peer: Option<Subject>,
     /// The last thing that a stranger tried.
     stranger: Option<Stranger>,
     /// Whether the client asked for authentication at all.
@@ -80,7 +82,21 @@ impl Attempts {
         client_addr: Option<SocketAddr>,
         target: Option<Text<256>>,
     ) -> Self {
-        Self { checker, client_addr, target, stranger: None, login: None, settled: false }
+        Self {
+            checker,
+            client_addr,
+            target,
+            peer: None,
+            stranger: None,
+            login: None,
+            settled: false,
+        }
+    }
+
+    /// Demands that the client is whom its TLS certificate named, if it showed one.
+    pub(crate) fn of_peer(mut self, peer: Option<&VerifiedIdentity>) -> Self {
+        self.peer = peer.map(|peer| peer.identity().subject.clone());
+        self
     }
 
     /// Notes that the client asked to be authenticated.
@@ -100,6 +116,11 @@ impl Attempts {
         let err = match self.verify(&trust, certificate, &account) {
             Ok(who) => {
                 self.settled = true;
+                if let Some(why) = self.contradiction(&who) {
+                    let event = self.event(who.name().into(), &why);
+                    record(Arc::clone(&self.checker.audit), event).await;
+                    return Verdict::Known(format!("access denied: {why}"));
+                }
                 return Verdict::Verified(Box::new(who));
             }
             Err(err) => err,
@@ -135,6 +156,16 @@ impl Attempts {
             }
             Account::Any(_) => trust.verify_ssh_any_login(certificate, source, now),
         }
+    }
+
+    /// Why the client cannot be both whom SSH and whom TLS say it is, if so.
+    fn contradiction(&self, who: &VerifiedIdentity) -> Option<String> {
+        let peer = self.peer.as_ref().filter(|peer| **peer != who.identity().subject)?;
+        Some(format!(
+            "the SSH certificate is made out to {}, but the TLS certificate of the connection to {}",
+            who.name(),
+            peer.name()
+        ))
     }
 
     /// A key without a certificate.

@@ -8,6 +8,28 @@
 //! [`JumpHost`] is what `ssh -J` talks to: it leads on to nodes and serves nothing itself; the
 //! inner connection runs through it unread.
 //!
+//! # Who a client is
+//!
+//! The first certificate of the cluster that a client proves to hold says who it is. If that one is
+//! refused, for its login, its address or by the gate, the client is told why and disconnected,
+//! because SSH has no other way to say it: further certificates that it has are not tried. Of
+//! several certificates for one node, name the one that is meant
+//! (`ssh -o IdentitiesOnly=yes -o CertificateFile=…`).
+//!
+//! A client that showed a TLS certificate before SSH began ([`Incoming::peer`]) must show an SSH
+//! certificate of the same subject.
+//!
+//! # What is recorded
+//!
+//! | session | `best_effort` | `strict` |
+//! | --- | --- | --- |
+//! | with a terminal | all output | all output |
+//! | shell without a terminal | all input and output | all input and output |
+//! | command without a terminal | of input and output a megabyte each, and from then on a megabyte a minute, with notes on what is missing | all input and output |
+//! | SFTP | no recording; every operation is an event | the same |
+//!
+//! [`Incoming::peer`]: access_core::protocol::Incoming::peer
+//!
 //! ```no_run
 //! use std::sync::Arc;
 //! use access_core::protocol::{Admission, Incoming, Protocol};

@@ -7,7 +7,9 @@ mod common;
 
 use std::sync::Arc;
 
+use access_core::Clock;
 use access_core::policy::{Action, Reason};
+use access_core::protocol::{Admission, Incoming, Protocol};
 use common::*;
 use ssh_key::certificate::CertType;
 
@@ -248,4 +250,52 @@ async fn an_audit_log_that_cannot_be_written_lets_nobody_in() {
     let done = node.run(&[], &["echo in"]).await;
     assert_eq!((done.status.code(), text(&done.stdout).as_str()), (Some(255), ""));
     assert_has(&text(&done.stderr), "the audit log cannot be written");
+}
+
+/// Serves one connection whose client showed a TLS certificate of this user, and logs in over it.
+async fn log_in_behind_tls(node: &Node, peer: &str) -> std::process::Output {
+    let wish = node.wish();
+    let peer = node.trust.verify_ssh_any_login(
+        &node.certificate_for(peer, &wish),
+        None,
+        access_host::SystemClock.now(),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (server, resource) = (std::sync::Arc::clone(&node.server), node.resource.id.clone());
+    tokio::spawn(async move {
+        let (stream, client) = listener.accept().await.unwrap();
+        let incoming = Incoming {
+            stream: Box::new(stream),
+            peer: Some(peer.unwrap()),
+            resource,
+            client_addr: Some(client),
+            trace_id: access_core::ids::TraceId::new("t-1").unwrap(),
+            admission: Admission::unlimited(),
+        };
+        server.serve(incoming).await;
+    });
+    let identity = node.identity("id", wish);
+    let mut command = tokio::process::Command::new("ssh");
+    command
+        .args(node.options(&identity))
+        .args(["-p", &port.to_string(), &format!("{}@127.0.0.1", node.login), "echo in"])
+        .kill_on_drop(true);
+    output(command).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_and_ssh_must_name_the_same_user() {
+    let node = Node::start().await;
+    let done = log_in_behind_tls(&node, "alice").await;
+    assert_eq!(text(&done.stdout), "in\n", "{}", text(&done.stderr));
+    let done = log_in_behind_tls(&node, "bob").await;
+    assert_eq!((text(&done.stdout).as_str(), done.status.code()), ("", Some(255)));
+    let said = text(&done.stderr);
+    assert!(
+        said.contains("made out to alice, but the TLS certificate of the connection to bob"),
+        "{said}"
+    );
+    let refused = node.named("auth").await;
+    assert_eq!((&refused["user"], &refused["success"]), (&"alice".into(), &false.into()));
 }

@@ -174,7 +174,7 @@ impl Protocol for SshServer {
     }
 
     async fn serve(&self, connection: Incoming) {
-        let Incoming { stream, peer: _, resource, client_addr, trace_id, admission } = connection;
+        let Incoming { stream, peer, resource, client_addr, trace_id, admission } = connection;
         let Some(node) = (self.parts.node)(&resource) else {
             tracing::warn!(%resource, "an SSH connection for a node that is not served here");
             return;
@@ -184,7 +184,8 @@ impl Protocol for SshServer {
         let connection = Connection::new(client_addr, trace_id);
         let (authenticated, when_authenticated) = oneshot::channel();
         let name = node.id.name.as_str().into();
-        let attempts = Attempts::new(parts.checker.clone(), client_addr, Some(name));
+        let attempts =
+            Attempts::new(parts.checker.clone(), client_addr, Some(name)).of_peer(peer.as_ref());
         let handler = ServerHandler::new(
             Arc::clone(&parts),
             Arc::clone(&connection),

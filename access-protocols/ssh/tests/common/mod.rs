@@ -242,9 +242,12 @@ impl Node {
         }
     }
 
-    /// Writes a key and a certificate as a client has them, and returns the key's path.
-    pub fn identity(&self, name: &str, wish: Wish<'_>) -> PathBuf {
-        let key = key();
+    /// The certificate of another key, made out to this user.
+    pub fn certificate_for(&self, user: &str, wish: &Wish<'_>) -> Certificate {
+        self.certify(user, &key(), wish)
+    }
+
+    fn certify(&self, user: &str, key: &PrivateKey, wish: &Wish<'_>) -> Certificate {
         let now = i64::try_from(now_secs()).unwrap();
         let before = u64::try_from(now + wish.expires_in).unwrap();
         let mut builder = Builder::new_with_random_nonce(
@@ -254,19 +257,20 @@ impl Node {
             before,
         )
         .unwrap();
-        builder.key_id("alice").unwrap().cert_type(wish.cert_type).unwrap();
+        builder.key_id(user).unwrap().cert_type(wish.cert_type).unwrap();
         for principal in wish.principals {
             builder.valid_principal(*principal).unwrap();
         }
         if wish.principals.is_empty() {
             builder.all_principals_valid().unwrap();
         }
-        for (name, value) in wish.critical {
+        for (name, value) in &wish.critical {
+            let (name, value) = (*name, *value);
             builder.critical_option(name, value).unwrap();
         }
         let mut identity = Identity::new(
             cluster(),
-            Subject::User { name: UserName::new("alice").unwrap() },
+            Subject::User { name: UserName::new(user).unwrap() },
             Timestamp::from_secs(now - 60),
         );
         identity.logins = wish.principals.iter().map(|login| Login::new(login).unwrap()).collect();
@@ -275,7 +279,13 @@ impl Node {
             builder.extension(SSH_IDENTITY_EXTENSION, &document).unwrap();
             builder.extension("permit-pty", "").unwrap();
         }
-        let certificate = builder.sign(wish.by).unwrap();
+        builder.sign(wish.by).unwrap()
+    }
+
+    /// Writes a key and a certificate as a client has them, and returns the key's path.
+    pub fn identity(&self, name: &str, wish: Wish<'_>) -> PathBuf {
+        let key = key();
+        let certificate = self.certify("alice", &key, &wish);
         let path = self.dir.path().join(name);
         write_private(&path, &key.to_openssh(LineEnding::LF).unwrap());
         let public = self.dir.path().join(format!("{name}.pub"));
