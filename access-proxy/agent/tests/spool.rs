@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use access_agent::{ClientSource, Membership, SpoolOptions, SpoolSink};
 use access_core::audit::events::{
-    Outcome, SessionContext, SessionEnd, SessionStart, UserLogin, UserLoginCode, UserLogout,
+    AccessDecision, AccessDecisionCode, Outcome, SessionContext, SessionEnd, SessionStart,
+    UserLogin, UserLoginCode, UserLogout,
 };
 use access_core::audit::{AuditError, AuditSink, Durability, Event, List};
 use access_core::{ClusterName, HostId, SessionId, Timestamp, UserName};
@@ -313,6 +314,36 @@ async fn strangers_fill_no_disk_and_are_counted() {
     assert!(arrived > 50, "{arrived}");
     assert_eq!(arrived + dropped, FLOOD);
     assert_eq!(sink.status().dropped as usize, dropped);
+}
+
+/// Somebody who was removed and whose certificate still holds can be denied as often as they like.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn denials_without_end_fill_no_spool() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = SpoolOptions::default();
+    (options.max_bytes, options.reserve_bytes) = (256 << 10, 8 << 10);
+    (options.stranger_bytes, options.segment_bytes) = (64 << 10, 32 << 10);
+    let sink = open(dir.path(), options);
+    for _ in 0..5000 {
+        let denied = AccessDecision {
+            code: AccessDecisionCode::Denied,
+            user: "mallory".into(),
+            action: "ssh.shell".into(),
+            target_kind: "node".into(),
+            target: "web-1".into(),
+            login: Some("root".into()),
+            reason: "there is no such user".into(),
+            user_roles: List::default(),
+            sid: None,
+            addr_remote: None,
+            trace_id: None,
+        };
+        sink.accept(denied.into(), Durability::Soon).await.unwrap();
+    }
+    sink.accept(session_start("s-1"), Durability::Synced).await.unwrap();
+    let status = sink.status();
+    assert!(status.backlog >= 60, "the first ones are kept for good: {status:?}");
+    assert!(status.strangers > 0, "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

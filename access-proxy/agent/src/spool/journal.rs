@@ -13,6 +13,7 @@ use access_core::{ClusterName, Timestamp, WriterId};
 use metrics::counter;
 use tracing::{error, warn};
 
+use super::denials::Denials;
 use super::frame::Line;
 use super::ring::{Ring, RingEvent};
 use super::segment::{self, Active, Closed, Failed};
@@ -35,6 +36,7 @@ pub(super) struct Journal {
     pub(super) options: SpoolOptions,
     pub(super) stamper: Stamper,
     pub(super) ring: Ring,
+    pub(super) denials: Denials,
     pub(super) active: Active,
     pub(super) closed: VecDeque<Closed>,
     pub(super) open_sessions: OpenSessions,
@@ -66,6 +68,11 @@ impl Journal {
         let reserve = entitled == Entitled::All || is_end(&event);
         let envelope = self.stamper.stamp(event);
         self.write(envelope, None, reserve, durability)
+    }
+
+    /// Whether an event is a denial that goes to the ring, because its name has too many.
+    pub(super) fn is_denial_too_many(&mut self, event: &Event) -> bool {
+        self.denials.is_too_many(event, self.clock.now())
     }
 
     /// Writes a stranger's event to the ring.

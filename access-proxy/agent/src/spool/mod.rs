@@ -18,6 +18,7 @@
 //! nothing is accepted any more, because nobody knows what the disk still holds.
 
 mod delivery;
+mod denials;
 mod frame;
 mod journal;
 mod open;
@@ -49,7 +50,8 @@ pub struct SpoolOptions {
     /// Bytes out of these that are kept for the ends of sessions, and for local administrators;
     /// a file of as many keeps them free on the disk. Default 1 MiB.
     pub reserve_bytes: u64,
-    /// Bytes that strangers' failures may take; later ones overwrite earlier ones. Default 2 MiB.
+    /// Bytes that strangers' failures may take, and what one name is denied beyond 60 times a
+    /// minute; later ones overwrite earlier ones. Default 2 MiB.
     pub stranger_bytes: u64,
     /// Bytes after which a new file is begun. Default 1 MiB.
     pub segment_bytes: u64,
@@ -192,13 +194,12 @@ impl SpoolSink {
     }
 
     fn write(&self, event: Event, durability: Durability) -> Result<u64, AuditError> {
-        let stranger = event.is_by_stranger();
-        let generation = {
+        let (stranger, generation) = {
             let mut journal = self.lock();
-            if stranger {
-                journal.accept_stranger(event, durability)?
+            if event.is_by_stranger() || journal.is_denial_too_many(&event) {
+                (true, journal.accept_stranger(event, durability)?)
             } else {
-                journal.accept(event, durability, self.entitled)?
+                (false, journal.accept(event, durability, self.entitled)?)
             }
         };
         self.shared().work.notify_one();

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
 use super::SpoolOptions;
+use super::denials::Denials;
 use super::frame::{Found, lines};
 use super::journal::{Journal, unavailable};
 use super::ring::Ring;
@@ -151,6 +152,7 @@ fn recover(
         options,
         stamper: Stamper::new(cluster.clone(), writer, next, Arc::clone(&clock)),
         ring,
+        denials: Denials::new(clock.now()),
         unsynced: vec![Arc::clone(&active.file)],
         active,
         closed,
