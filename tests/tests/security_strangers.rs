@@ -1,5 +1,6 @@
 //! What strangers can start has a limit and a deadline, and keeps nobody else out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::print_stderr, reason = "what was measured is worth a line")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
