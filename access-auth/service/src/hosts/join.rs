@@ -80,7 +80,7 @@ impl AuthService {
                     return Err(Error::AlreadyExists(format!(
                         "the host id {id} is taken: if this is the same machine, join with the \
                          keys that it had, or start it with an empty data directory and release \
-                         its names with `accessctl rm`"
+                         its nodes with `accessctl rm node/NAME`"
                     )));
                 }
                 Some(row) => (

@@ -27,10 +27,7 @@ impl AuthService {
                     batch = batch.when(Condition::revision(key, row.revision));
                 }
                 Some(_) => {
-                    return Err(Error::AlreadyExists(format!(
-                        "{resource} belongs to another host: choose another name, or have an \
-                         administrator release it with `accessctl rm {resource}`"
-                    )));
+                    return Err(taken(resource));
                 }
                 None if !bound.is_empty() && !bound.iter().any(|name| name.covers(resource)) => {
                     return Err(Error::Denied(format!(
@@ -84,4 +81,20 @@ impl AuthService {
         let row = store::row::<Owner>(&*self.inner.storage.backend, &key).await?;
         Ok(row.map(|row| row.value.host))
     }
+}
+
+/// Only what has documents can be removed, and its name released.
+fn taken(resource: &ResourceRef) -> Error {
+    let release = match resource.kind {
+        ResourceKind::Node => {
+            format!(", or have an administrator release it with `accessctl rm {resource}`")
+        }
+        ResourceKind::Database
+        | ResourceKind::App
+        | ResourceKind::KubernetesCluster
+        | ResourceKind::Desktop => String::new(),
+    };
+    Error::AlreadyExists(format!(
+        "{resource} belongs to another host: choose another name{release}"
+    ))
 }

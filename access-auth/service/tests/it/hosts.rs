@@ -136,6 +136,14 @@ async fn a_name_stays_with_its_owner_until_it_is_released() {
     let taken = message(join(&cluster, &token, claims(&["node"], &["web-1"])).await);
     assert!(taken.contains("node/web-1 belongs to another host"), "{taken}");
     assert!(taken.contains("accessctl rm node/web-1"), "{taken}");
+    // Only nodes can be removed.
+    let dbs = cluster.token(for_types(&["db"])).await;
+    let mut wanted = claims(&["db"], &[]);
+    wanted.resources = vec!["db/roach".into()];
+    join(&cluster, &dbs, wanted.clone()).await.unwrap();
+    let taken = message(join(&cluster, &dbs, wanted).await);
+    assert!(taken.contains("db/roach belongs to another host"), "{taken}");
+    assert!(!taken.contains("accessctl"), "{taken}");
     // A refused join claims nothing, the other names of it neither.
     assert!(join(&cluster, &token, claims(&["node"], &["web-2", "web-1"])).await.is_err());
     join(&cluster, &token, claims(&["node"], &["web-2"])).await.unwrap();
