@@ -117,7 +117,7 @@ async fn joins_serves_and_stops_in_peace() {
     let dir = tempfile::tempdir().unwrap();
     let running = start(&auth, dir.path(), &proxy).await;
     eventually("a tunnel", || proxy.tunnels.list().len() == 1).await;
-    assert_eq!(running.agent.status().ready(), Ok(()));
+    eventually("the agent knows of it", || running.agent.status().ready() == Ok(())).await;
     let node = running.agent.host().resource(&"node/web-1".parse().unwrap()).unwrap();
     assert_eq!(node.labels["from"], "token", "the labels that count are Auth's");
 

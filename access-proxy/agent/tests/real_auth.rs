@@ -12,8 +12,8 @@ use access_auth::{AuthService, Options};
 use access_backend::Memory;
 use access_client::types::{NodeDocument, NodeSpec, ServerDocument, ServerSpec};
 use access_client::{AuthClient, Cache, HostPort, proto};
-use access_core::audit::events::UserLogout;
-use access_core::audit::{AuditSink, Durability};
+use access_core::audit::events::{AccessDecision, AccessDecisionCode};
+use access_core::audit::{AuditSink, Durability, List};
 use access_core::identity::{Service, SpkiPin};
 use access_core::protocol::{Incoming, Protocol};
 use access_core::recording::{RecordingEnd, RecordingKind, RecordingMeta};
@@ -175,7 +175,7 @@ async fn an_agent_lives_in_a_real_cluster() {
         async move { agent.run(stop).await }
     });
     eventually("the tunnel", || tunnels.list().iter().any(|tunnel| tunnel.host == id)).await;
-    assert_eq!(agent.status().ready(), Ok(()));
+    eventually("the agent knows of it", || agent.status().ready() == Ok(())).await;
     let host = agent.host();
     let stored = host.resource(&"node/web-1".parse().unwrap()).unwrap();
     assert_eq!(stored.labels, BTreeMap::from([("env".into(), "prod".into())]));
@@ -183,10 +183,22 @@ async fn an_agent_lives_in_a_real_cluster() {
     assert!(host.status().cache_fresh_at.is_some());
 
     // Events and recordings.
-    let event = UserLogout { user: "alice".into(), addr_remote: None };
+    let event = AccessDecision {
+        code: AccessDecisionCode::Allowed,
+        user: "alice".into(),
+        action: "ssh.shell".into(),
+        target_kind: "node".into(),
+        target: "web-1".into(),
+        login: None,
+        reason: "role access".into(),
+        user_roles: List::default(),
+        sid: None,
+        addr_remote: None,
+        trace_id: None,
+    };
     host.spool().accept(event.into(), Durability::Synced).await.unwrap();
     tokio::time::timeout(Duration::from_secs(20), host.spool().delivered()).await.unwrap();
-    let events = cluster.events("user.logout").await;
+    let events = cluster.events("access.decision").await;
     assert_eq!(events.len(), 1);
     assert_eq!(events[0]["writer"], host.spool().writer().as_str());
     let sid = SessionId::new("s-1").unwrap();
