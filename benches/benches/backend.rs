@@ -102,7 +102,9 @@ fn main() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let sqlite: Arc<dyn Backend> = Arc::new(
-        runtime.block_on(Sqlite::open(SqliteOptions::new(dir.path().join("data/state.db")))).unwrap(),
+        runtime
+            .block_on(Sqlite::open(SqliteOptions::new(dir.path().join("data/state.db"))))
+            .unwrap(),
     );
     let memory: Arc<dyn Backend> = {
         let _inside = runtime.enter();

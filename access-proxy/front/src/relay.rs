@@ -159,9 +159,7 @@ impl Relay {
     /// means that the stream will wake us.
     fn gather(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Self { stream, down, .. } = self;
-        while down.state == State::Open
-            && down.bytes < GATHER
-            && down.pending.len() < GATHER_CHUNKS
+        while down.state == State::Open && down.bytes < GATHER && down.pending.len() < GATHER_CHUNKS
         {
             match stream.poll_read_chunk(cx) {
                 Poll::Pending => break,
