@@ -98,7 +98,7 @@ fn a_killed_proxy_has_its_node_back_within_two_seconds() {
         site.cluster.start_proxy();
         took.push(site.until_reached(Instant::now()));
     }
-    eprintln!("from the proxy's ready line to a command's success: {took:?}");
+
     assert!(took.iter().all(|took| *took < BACK), "{took:?}");
     // The agent never ended, and its sessions that broke are audited.
     let ends = || site.cluster.events(&["session.end"]).len();

@@ -166,7 +166,7 @@ fn it_listens_on_ipv6_too() {
     // By the jump host, whose address stands in brackets in known_hosts.
     let done = shell.paste(
         &format!(
-            "access config > config && ssh -F config -o BatchMode=yes -J proxy.access.internal \
+            "access config > $HOME/config && ssh -F $HOME/config -o BatchMode=yes -J proxy.access.internal \
              {node}.node.access.internal 'exit 6'"
         ),
         "",

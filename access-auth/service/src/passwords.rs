@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -112,23 +111,66 @@ pub(crate) fn check(password: &str) -> Result<()> {
 
 /// Argon2id with 19 MiB, two passes and one lane (the second choice of RFC 9106 for little
 /// memory, as OWASP recommends it).
-fn argon2() -> Result<Argon2<'static>> {
-    let params = Params::new(19 * 1024, 2, 1, None)
-        .map_err(|err| Error::Internal(format!("Argon2 parameters: {err}")))?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+fn params() -> Result<Params> {
+    Params::new(19 * 1024, 2, 1, None).map_err(failed)
 }
 
 fn hash(password: &Zeroizing<String>) -> Result<String> {
     let salt = crate::secrets::random::<16>()?;
-    let hash: PasswordHash = argon2()?
-        .hash_password_with_salt(password.as_bytes(), &salt)
-        .map_err(|err| Error::Internal(format!("hashing a password failed: {err}")))?;
+    let params = params()?;
+    let output = compute(password, &salt, Algorithm::Argon2id, Version::V0x13, params.clone())?;
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(&params).map_err(failed)?,
+        salt: Some(Salt::new(&salt).map_err(failed)?),
+        hash: Some(output),
+    };
     Ok(hash.to_string())
 }
 
 fn verify(password: &Zeroizing<String>, stored: &str) -> Result<bool> {
-    let stored = PasswordHash::new(stored).map_err(|err| Error::stored("password hash", err))?;
-    Ok(argon2()?.verify_password(password.as_bytes(), &stored).is_ok())
+    let unusable = |err: &dyn std::fmt::Display| Error::stored("password hash", err.to_string());
+    let stored = PasswordHash::new(stored).map_err(|err| unusable(&err))?;
+    let algorithm = Algorithm::try_from(stored.algorithm.as_str()).map_err(|err| unusable(&err))?;
+    let version = stored.version.map_or(Ok(Version::V0x13), Version::try_from);
+    let version = version.map_err(|err| unusable(&err))?;
+    let params = Params::try_from(&stored).map_err(|err| unusable(&err))?;
+    if params.block_count() > MAPPED_BLOCKS {
+        return Err(unusable(&"it asks for more memory than any that is made here"));
+    }
+    let (Some(salt), Some(expected)) = (stored.salt, stored.hash) else {
+        return Err(unusable(&"it is not whole"));
+    };
+    // Outputs are compared in constant time.
+    Ok(compute(password, salt.as_ref(), algorithm, version, params)? == expected)
+}
+
+/// 33 MiB in blocks of 1 KiB.
+///
+/// Memory for a hash is asked for in this size, of which only what is used is ever touched,
+/// because the C library gives allocations of 32 MiB and more back to the system when they are
+/// freed, and keeps smaller ones for each thread that made one: 19 MiB a thread, for ever.
+const MAPPED_BLOCKS: usize = 33 * 1024;
+
+fn compute(
+    password: &Zeroizing<String>,
+    salt: &[u8],
+    algorithm: Algorithm,
+    version: Version,
+    params: Params,
+) -> Result<Output> {
+    let mut memory = Vec::with_capacity(MAPPED_BLOCKS);
+    memory.resize(params.block_count(), Block::default());
+    let mut bytes = Zeroizing::new([0; Params::DEFAULT_OUTPUT_LEN]);
+    Argon2::new(algorithm, version, params)
+        .hash_password_into_with_memory(password.as_bytes(), salt, &mut *bytes, &mut memory)
+        .map_err(failed)?;
+    Output::new(&*bytes).map_err(failed)
+}
+
+fn failed(err: impl std::fmt::Display) -> Error {
+    Error::Internal(format!("hashing a password failed: {err}"))
 }
 
 #[cfg(test)]
