@@ -5,7 +5,7 @@ use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 /// A certificate in PEM.
-pub fn certificate_pem(certificate: &CertificateDer<'static>) -> String {
+pub fn certificate_pem(certificate: &CertificateDer<'_>) -> String {
     encode("CERTIFICATE", certificate).to_string()
 }
 

@@ -4,7 +4,6 @@ use access_core::ClusterName;
 use access_core::document::{Document, DocumentSpec};
 use access_core::identity::{AuthorityKind, SpkiPin, TrustedAuthority};
 use access_core::policy::ApiKind;
-use data_encoding::BASE64;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ use ssh_key::public::KeyData;
 
 use super::is_default;
 use crate::error::ClientError;
+use crate::pem::certificate_pem;
 use crate::proto;
 
 /// An authority as printed: what others trust of it. It is named after its kind.
@@ -51,7 +51,7 @@ impl TryFrom<&TrustedAuthority> for AuthoritySpec {
             kind: *kind,
             cluster: cluster.clone(),
             ssh_keys: ssh.iter().map(write_ssh_key).collect::<Result<_, _>>()?,
-            tls_roots: tls.iter().map(pem).collect(),
+            tls_roots: tls.iter().map(certificate_pem).collect(),
             ca_pins: authority.pins()?,
         })
     }
@@ -125,18 +125,4 @@ fn read_ssh_key(line: &str) -> Result<KeyData, ClientError> {
     ssh_key::PublicKey::from_openssh(line.trim())
         .map(|key| key.key_data().clone())
         .map_err(|err| malformed(format_args!("has an SSH key that cannot be read: {err}")))
-}
-
-/// A certificate as PEM (RFC 7468, section 5), with a line feed at its end.
-fn pem(certificate: &CertificateDer<'static>) -> String {
-    let encoded = BASE64.encode(certificate);
-    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
-    for (at, letter) in encoded.chars().enumerate() {
-        if at > 0 && at % 64 == 0 {
-            text.push('\n');
-        }
-        text.push(letter);
-    }
-    text.push_str("\n-----END CERTIFICATE-----\n");
-    text
 }

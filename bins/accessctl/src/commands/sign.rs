@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 
 use access_client::proto::{self, PublicKeys, SignHostRequest, SignUserRequest};
 use access_client::types::AuthoritySpec;
-use access_client::{Credentials, KeySet, with_deadline};
+use access_client::{Credentials, KeySet, certificate_pem, with_deadline};
 use access_core::Timestamp;
 use access_core::identity::{AuthorityKind, TrustedAuthority};
 use access_core::tls::SharedKey;
 use access_daemon::{Exit, note};
-use data_encoding::BASE64;
 use rustls_pki_types::CertificateDer;
 use ssh_key::Certificate;
 use zeroize::Zeroizing;
@@ -120,7 +119,7 @@ fn tls(
         let spec = AuthoritySpec::try_from(authority).map_err(client_exit)?;
         cas.push_str(&spec.tls_roots.concat());
     }
-    let chain = chain.iter().map(pem).collect::<String>();
+    let chain = chain.iter().map(certificate_pem).collect::<String>();
     Ok(vec![keys.tls.to_pem(), Zeroizing::new(chain), cas])
 }
 
@@ -136,21 +135,6 @@ fn tell(order: &Order, not_after: Timestamp) {
     if granted.saturating_add(SLACK_SECONDS) < asked {
         note("this is shorter than asked for: the user's roles or account allow no more");
     }
-}
-
-/// A certificate in PEM (RFC 7468, section 5).
-fn pem(certificate: &CertificateDer<'_>) -> String {
-    let base64 = BASE64.encode(certificate);
-    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
-    let mut rest = base64.as_str();
-    while !rest.is_empty() {
-        let (line, more) = rest.split_at(rest.len().min(64));
-        text.push_str(line);
-        text.push('\n');
-        rest = more;
-    }
-    text.push_str("-----END CERTIFICATE-----\n");
-    text
 }
 
 /// A path with something behind its last letter.
