@@ -12,6 +12,8 @@
 )]
 
 pub mod audit;
+#[cfg(feature = "tls")]
+pub mod credentials;
 pub mod document;
 pub mod gate;
 pub mod identity;

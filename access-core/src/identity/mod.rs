@@ -11,7 +11,9 @@ mod verify_ssh;
 mod verify_tls;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 pub use pin::{PinError, SpkiPin};
@@ -292,6 +294,7 @@ pub struct VerifiedIdentity {
     validity: Validity,
     proof: Proof,
     authority: AuthorityKind,
+    chain: Arc<[CertificateDer<'static>]>,
 }
 
 impl VerifiedIdentity {
@@ -313,6 +316,12 @@ impl VerifiedIdentity {
     /// The kind of authority that vouched for it.
     pub fn authority(&self) -> AuthorityKind {
         self.authority
+    }
+
+    /// The certificates that proved it in TLS, leaf first, as they were presented; empty when SSH
+    /// did. Others who trust the same authorities can verify them again for themselves.
+    pub fn certificate_chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
     }
 
     /// The name for logs and events.
@@ -337,7 +346,7 @@ impl VerifiedIdentity {
             Subject::User { .. } | Subject::Bot { .. } => AuthorityKind::User,
             Subject::Host { .. } => AuthorityKind::Host,
         };
-        Self { identity, validity, proof: Proof::Tls, authority }
+        Self { identity, validity, proof: Proof::Tls, authority, chain: Arc::default() }
     }
 }
 

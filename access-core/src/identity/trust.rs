@@ -15,17 +15,40 @@ pub enum AuthorityKind {
     User,
     /// The cluster's own processes: agents, proxies, Auth.
     Host,
+    /// Self-hosted database servers, towards the agents that connect to them.
+    Db,
+    /// Database accounts, towards the databases that trust this authority for their clients.
+    DbClient,
 }
 
 impl AuthorityKind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::User, Self::Host];
+    pub const ALL: [Self; 4] = [Self::User, Self::Host, Self::Db, Self::DbClient];
 
     /// The word in key paths and the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Host => "host",
+            Self::Db => "db",
+            Self::DbClient => "db_client",
+        }
+    }
+
+    /// Whether its certificates prove who somebody in the cluster is. Those of the others are for
+    /// servers and accounts outside; [`TrustStore`] never makes an identity of one.
+    pub const fn proves_identities(self) -> bool {
+        match self {
+            Self::User | Self::Host => true,
+            Self::Db | Self::DbClient => false,
+        }
+    }
+
+    /// Whether it signs SSH certificates too; one that does not has a TLS half alone.
+    pub const fn has_ssh(self) -> bool {
+        match self {
+            Self::User | Self::Host => true,
+            Self::Db | Self::DbClient => false,
         }
     }
 }
@@ -44,7 +67,7 @@ pub struct TrustedAuthority {
     pub kind: AuthorityKind,
     /// Whose it is.
     pub cluster: ClusterName,
-    /// Keys that sign SSH certificates.
+    /// Keys that sign SSH certificates; none unless [`AuthorityKind::has_ssh`].
     pub ssh: Vec<KeyData>,
     /// Self-signed roots that sign X.509 certificates.
     pub tls: Vec<CertificateDer<'static>>,

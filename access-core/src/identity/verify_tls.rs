@@ -1,5 +1,7 @@
 //! From an X.509 chain to a verified identity (RFC 5280, section 6).
 
+use std::sync::Arc;
+
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::certificate::X509Certificate;
@@ -53,7 +55,9 @@ impl TrustStore {
         )?;
         // The path building checked this too; here it is in the type that is handed on.
         validity.check(now)?;
-        self.verified(identity, validity, Proof::Tls, authority)
+        let mut verified = self.verified(identity, validity, Proof::Tls, authority)?;
+        verified.chain = chain.iter().map(|cert| cert.clone().into_owned()).collect();
+        Ok(verified)
     }
 
     /// The kind of authority that signed a leaf. A certificate is looked for under each kind
@@ -68,7 +72,8 @@ impl TrustStore {
             u64::try_from(now.as_secs()).unwrap_or(0),
         ));
         let mut refusal = VerifyError::Untrusted;
-        for authority in &self.authorities {
+        let vouching = self.authorities.iter().filter(|a| a.public.kind.proves_identities());
+        for authority in vouching {
             let verdict = cert.verify_for_usage(
                 ALGORITHMS,
                 &authority.anchors,
@@ -111,8 +116,9 @@ impl TrustStore {
             (AuthorityKind::Host, Subject::User { .. } | Subject::Bot { .. }) => {
                 return Err(VerifyError::WrongType("a user, signed by the host authority"));
             }
+            (AuthorityKind::Db | AuthorityKind::DbClient, _) => return Err(VerifyError::Untrusted),
         }
-        Ok(VerifiedIdentity { identity, validity, proof, authority })
+        Ok(VerifiedIdentity { identity, validity, proof, authority, chain: Arc::default() })
     }
 }
 
