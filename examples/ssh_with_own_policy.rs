@@ -35,10 +35,9 @@ impl PolicySource for NoForwarding {
         now: Timestamp,
     ) -> Decision {
         match action {
-            Action::SshSession { .. } | Action::SshSftp { .. } => Decision::Allow(Grant {
-                roles: Vec::new(),
-                limits: SessionLimits::until(now.plus(Duration::from_secs(3600))),
-            }),
+            Action::SshSession { .. } | Action::SshSftp { .. } => Decision::Allow(Grant::within(
+                SessionLimits::until(now.plus(Duration::from_secs(3600))),
+            )),
             other => Decision::Deny(Reason::Other(format!(
                 "{} may not {} here",
                 who.name(),
@@ -92,6 +91,7 @@ async fn main() -> Result {
             resource: node.id.clone(),
             client_addr: Some(client),
             trace_id: ids::TraceId::from_random(rand::random()),
+            session: None,
             admission: Admission::unlimited(),
         };
         let server = Arc::clone(&server);
@@ -143,7 +143,8 @@ fn set_up(dir: &Path) -> Result<Setup> {
     write_private(&key, &user_key.ssh_private_openssh()?)?;
     let text = user_certificate.ssh_openssh()?.ok_or("no user certificate")?;
     std::fs::write(dir.join("key-cert.pub"), text)?;
-    let known = format!("@cert-authority * {}\n", openssh_line(hosts.ssh_key())?);
+    let known =
+        format!("@cert-authority * {}\n", openssh_line(hosts.ssh_key().ok_or("no SSH half")?)?);
     std::fs::write(dir.join("known_hosts"), known)?;
 
     let trust = TrustStore::new(cluster, [users.trusted().clone(), hosts.trusted().clone()])?;

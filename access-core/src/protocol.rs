@@ -59,6 +59,10 @@ pub struct Incoming {
     pub client_addr: Option<SocketAddr>,
     /// Ties the events of this connection together.
     pub trace_id: TraceId,
+    /// The number by which the proxy finds this session again, if one led here: below 2^31, and
+    /// no other open session's there. For protocols whose clients name a session on another
+    /// connection, which arrives without it.
+    pub session: Option<u32>,
     /// To be dropped when the client has authenticated.
     pub admission: Admission,
 }

@@ -62,6 +62,7 @@
 //!         resource: id.clone(),
 //!         client_addr: Some(client),
 //!         trace_id: TraceId::from_random(rand::random()),
+//!         session: None,
 //!         admission: Admission::unlimited(),
 //!     };
 //!     let server = Arc::clone(&server);

@@ -236,6 +236,7 @@ async fn dropping_the_server_s_future_ends_the_session_with_an_event() {
                 resource,
                 client_addr: Some("192.0.2.1:7".parse().unwrap()),
                 trace_id: access_core::ids::TraceId::new("t-1").unwrap(),
+                session: None,
                 admission: Admission::holding(held),
             };
             server.serve(connection).await;

@@ -271,6 +271,7 @@ async fn log_in_behind_tls(node: &Node, peer: &str) -> std::process::Output {
             resource,
             client_addr: Some(client),
             trace_id: access_core::ids::TraceId::new("t-1").unwrap(),
+            session: None,
             admission: Admission::unlimited(),
         };
         server.serve(incoming).await;

@@ -29,6 +29,7 @@ mod reach;
 mod relay;
 mod route;
 mod serve;
+mod sessions;
 mod tunnels;
 mod upstream;
 mod web;

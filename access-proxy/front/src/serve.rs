@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use access_core::identity::{Service, VerifiedIdentity};
 use access_core::resource::DnsResource;
 use access_core::tls::peer_identity;
-use access_tunnel::{Flavour, ReadAhead};
+use access_tunnel::ReadAhead;
 use bytes::BytesMut;
 use metrics::counter;
 use tokio::io::AsyncWriteExt;
@@ -124,8 +124,9 @@ impl Front {
         client: SocketAddr,
     ) {
         let (trace_bytes, trace_id) = new_trace_id();
-        let Some(tunnel) = self.parts.tunnels.open(target, Flavour::Tls, client, trace_bytes).await
-        else {
+        // The session keeps its number until the end of this function.
+        let opened = self.parts.tunnels.open_session(target, client, trace_bytes).await;
+        let Some((tunnel, _session)) = opened else {
             debug!(%client, "nobody serves {}/{}", target.kind, target.label);
             refuse_name(stream).await;
             return;

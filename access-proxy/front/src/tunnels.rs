@@ -15,6 +15,8 @@ use metrics::gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, info};
 
+use crate::sessions::{SessionNumber, Sessions};
+
 /// The tunnels that agents hold to this proxy.
 ///
 /// An agent's certificate says which resources are its own, so the certificate is the
@@ -24,6 +26,14 @@ pub struct Tunnels {
     routes: RwLock<Routes>,
     next: AtomicU64,
     open: RwLock<HashMap<u64, Arc<Entry>>>,
+    sessions: Sessions<Served>,
+}
+
+/// Where a session goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    entry: Arc<Entry>,
+    resource: ResourceRef,
 }
 
 /// By kind and DNS label; the newest last.
@@ -84,28 +94,54 @@ impl Tunnels {
         client: SocketAddr,
         trace_id: [u8; 16],
     ) -> Option<Stream> {
-        for entry in self.serving(target) {
-            let Some(resource) = entry.resources.iter().find(|resource| {
-                resource.kind == target.kind && dns_label(&resource.name) == target.label
-            }) else {
-                continue;
-            };
-            let mut header = OpenHeader::new(resource.to_string(), flavour);
-            header.client_addr = Some(client);
-            header.trace_id = trace_id;
-            match tokio::time::timeout(OPEN_DEADLINE, entry.handle.open(header)).await {
-                Ok(Ok(stream)) => return Some(stream),
-                Ok(Err(err)) => debug!("agent {} did not take {resource}: {err}", entry.host),
-                Err(_) => debug!("agent {} did not answer for {resource}", entry.host),
+        for served in self.serving(target) {
+            let header = served.header(flavour, client, trace_id);
+            if let Some(stream) = served.open(header).await {
+                return Some(stream);
             }
         }
         None
     }
 
-    fn serving(&self, target: &DnsResource) -> Vec<Arc<Entry>> {
+    /// The same for a client's TLS connection, under a number by which
+    /// [`Tunnels::open_beside`] finds its agent again for as long as it is held.
+    pub(crate) async fn open_session(
+        &self,
+        target: &DnsResource,
+        client: SocketAddr,
+        trace_id: [u8; 16],
+    ) -> Option<(Stream, SessionNumber<'_, Served>)> {
+        for served in self.serving(target) {
+            let Some(session) = self.sessions.enter(served.clone()) else { break };
+            let mut header = served.header(Flavour::Tls, client, trace_id);
+            header.session = Some(session.number());
+            if let Some(stream) = served.open(header).await {
+                return Some((stream, session));
+            }
+        }
+        None
+    }
+
+    /// Opens a stream in the target's own protocol to the agent that serves an open session, for
+    /// what a client says about that session on a connection of its own. `None` when there is no
+    /// such session, or its agent does not answer.
+    ///
+    /// The number is no secret and proves nothing: whoever serves the session judges what comes.
+    pub async fn open_beside(
+        &self,
+        session: u32,
+        client: SocketAddr,
+        trace_id: [u8; 16],
+    ) -> Option<Stream> {
+        let served = self.sessions.find(session)?;
+        served.open(served.header(Flavour::Raw, client, trace_id)).await
+    }
+
+    fn serving(&self, target: &DnsResource) -> Vec<Served> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let entries = routes.get(&(target.kind, target.label.clone()));
-        entries.into_iter().flatten().rev().filter(|e| e.handle.is_open()).cloned().collect()
+        let alive = entries.into_iter().flatten().rev().filter(|entry| entry.handle.is_open());
+        alive.filter_map(|entry| entry.resource(target)).collect()
     }
 
     /// Serves an agent's tunnel to its end. It ends with the agent's certificate at the latest.
@@ -156,6 +192,35 @@ impl Tunnels {
     pub(crate) fn streams(&self) -> usize {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.values().map(|entry| entry.handle.stats().streams).sum()
+    }
+}
+
+impl Entry {
+    fn resource(self: &Arc<Self>, target: &DnsResource) -> Option<Served> {
+        let fits = |resource: &&ResourceRef| {
+            resource.kind == target.kind && dns_label(&resource.name) == target.label
+        };
+        let resource = self.resources.iter().find(fits)?.clone();
+        Some(Served { entry: Arc::clone(self), resource })
+    }
+}
+
+impl Served {
+    fn header(&self, flavour: Flavour, client: SocketAddr, trace_id: [u8; 16]) -> OpenHeader {
+        let mut header = OpenHeader::new(self.resource.to_string(), flavour);
+        header.client_addr = Some(client);
+        header.trace_id = trace_id;
+        header
+    }
+
+    async fn open(&self, header: OpenHeader) -> Option<Stream> {
+        let (host, resource) = (&self.entry.host, &self.resource);
+        match tokio::time::timeout(OPEN_DEADLINE, self.entry.handle.open(header)).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(err)) => debug!("agent {host} did not take {resource}: {err}"),
+            Err(_) => debug!("agent {host} did not answer for {resource}"),
+        }
+        None
     }
 }
 

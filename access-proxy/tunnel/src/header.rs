@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! version  u8   1
-//! flags    u8   bit 0: flavour raw; bits 1-2: client address none (0), IPv4 (1), IPv6 (2)
+//! flags    u8   bit 0: flavour raw; bits 1-2: client address none (0), IPv4 (1), IPv6 (2);
+//!               bit 3: session number
 //! trace    16 bytes
 //! address  4 or 16 bytes and a u16 port, if flagged
+//! session  u32, if flagged
 //! length   u8
 //! target   UTF-8, `length` bytes
 //! ```
@@ -23,7 +25,9 @@ pub const MAX_TARGET: usize = 255;
 
 const RAW: u8 = 0b001;
 const ADDR_SHIFT: u8 = 1;
-const KNOWN_FLAGS: u8 = 0b111;
+const ADDR_MASK: u8 = 0b11;
+const SESSION: u8 = 0b1000;
+const KNOWN_FLAGS: u8 = 0b1111;
 
 /// What the bytes of a stream are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,12 +50,15 @@ pub struct OpenHeader {
     pub trace_id: [u8; 16],
     /// What the bytes of the stream are.
     pub flavour: Flavour,
+    /// The number under which the opener finds this stream again while it is open, if it gave
+    /// one: for protocols whose clients name a session on another connection.
+    pub session: Option<u32>,
 }
 
 impl OpenHeader {
-    /// A header for `target` with no client address and a zero trace id.
+    /// A header for `target` with no client address, no session number and a zero trace id.
     pub fn new(target: impl Into<String>, flavour: Flavour) -> Self {
-        Self { target: target.into(), client_addr: None, trace_id: [0; 16], flavour }
+        Self { target: target.into(), client_addr: None, trace_id: [0; 16], flavour, session: None }
     }
 
     /// Appends the encoded header.
@@ -67,6 +74,9 @@ impl OpenHeader {
             Some(SocketAddr::V4(_)) => 1 << ADDR_SHIFT,
             Some(SocketAddr::V6(_)) => 2 << ADDR_SHIFT,
         };
+        if self.session.is_some() {
+            flags |= SESSION;
+        }
         out.put_u8(HEADER_VERSION);
         out.put_u8(flags);
         out.put_slice(&self.trace_id);
@@ -76,6 +86,9 @@ impl OpenHeader {
                 IpAddr::V6(ip) => out.put_slice(&ip.octets()),
             }
             out.put_u16(addr.port());
+        }
+        if let Some(session) = self.session {
+            out.put_u32(session);
         }
         out.put_u8(length);
         out.put_slice(self.target.as_bytes());
@@ -98,7 +111,7 @@ impl OpenHeader {
         let flavour = if flags & RAW != 0 { Flavour::Raw } else { Flavour::Tls };
         let mut trace_id = [0; 16];
         input.try_copy_to_slice(&mut trace_id).map_err(|_| BAD)?;
-        let ip = match flags >> ADDR_SHIFT {
+        let ip = match (flags >> ADDR_SHIFT) & ADDR_MASK {
             0 => None,
             1 => Some(IpAddr::from(Ipv4Addr::from(input.try_get_u32().map_err(|_| BAD)?))),
             2 => Some(IpAddr::from(Ipv6Addr::from(input.try_get_u128().map_err(|_| BAD)?))),
@@ -108,12 +121,16 @@ impl OpenHeader {
             None => None,
             Some(ip) => Some(SocketAddr::new(ip, input.try_get_u16().map_err(|_| BAD)?)),
         };
+        let session = match flags & SESSION {
+            0 => None,
+            _ => Some(input.try_get_u32().map_err(|_| BAD)?),
+        };
         let length = usize::from(input.try_get_u8().map_err(|_| BAD)?);
         if input.len() != length {
             return Err(BAD);
         }
         let target = std::str::from_utf8(input).map_err(|_| BAD)?.to_owned();
-        Ok(Self { target, client_addr, trace_id, flavour })
+        Ok(Self { target, client_addr, trace_id, flavour, session })
     }
 }
 
@@ -130,12 +147,13 @@ mod tests {
     #[test]
     fn survives_the_wire() {
         for addr in [None, Some("192.0.2.7:22"), Some("[2001:db8::1]:65535")] {
-            for flavour in [Flavour::Tls, Flavour::Raw] {
+            for (flavour, session) in [(Flavour::Tls, Some(0x7fff_0001)), (Flavour::Raw, None)] {
                 let header = OpenHeader {
                     target: "node/wéb-1".into(),
                     client_addr: addr.map(|a| a.parse().unwrap()),
                     trace_id: *b"0123456789abcdef",
                     flavour,
+                    session,
                 };
                 assert_eq!(OpenHeader::decode(&encoded(&header)), Ok(header));
             }
@@ -160,7 +178,7 @@ mod tests {
         let mut long = good.clone();
         long.put_u8(0);
         assert_eq!(OpenHeader::decode(&long), Err(CloseCode::HEADER));
-        for (at, value) in [(0, 2), (1, 0b1000), (1, 0b110), (19, 0xff)] {
+        for (at, value) in [(0, 2), (1, 0b1_0000), (1, 0b110), (1, 0b1000), (19, 0xff)] {
             let mut bad = good.clone();
             bad[at] = value;
             assert_eq!(OpenHeader::decode(&bad), Err(CloseCode::HEADER), "byte {at}");

@@ -46,6 +46,7 @@ async fn header_arrives_and_bytes_flow_both_ways() {
         client_addr: Some("192.0.2.7:1234".parse().unwrap()),
         trace_id: [7; 16],
         flavour: Flavour::Tls,
+        session: Some(7),
     };
     let open = tokio::spawn({
         let (handle, sent) = (client.handle.clone(), sent.clone());

@@ -174,7 +174,7 @@ impl Protocol for SshServer {
     }
 
     async fn serve(&self, connection: Incoming) {
-        let Incoming { stream, peer, resource, client_addr, trace_id, admission } = connection;
+        let Incoming { stream, peer, resource, client_addr, trace_id, admission, .. } = connection;
         let Some(node) = (self.parts.node)(&resource) else {
             tracing::warn!(%resource, "an SSH connection for a node that is not served here");
             return;

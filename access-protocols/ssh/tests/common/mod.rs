@@ -83,7 +83,7 @@ impl PolicySource for Rules {
         {
             return Decision::Deny(reason);
         }
-        Decision::Allow(Grant { roles: vec![], limits: *self.limits.lock().unwrap() })
+        Decision::Allow(Grant::within(*self.limits.lock().unwrap()))
     }
 
     fn fresh_at(&self) -> Option<Timestamp> {
@@ -367,6 +367,7 @@ pub async fn listen(server: Arc<SshServer>, resource: ResourceRef) -> SocketAddr
                         resource,
                         client_addr: Some(client),
                         trace_id: TraceId::from_random(rand::random()),
+                        session: None,
                         admission: Admission::unlimited(),
                     })
                     .await;

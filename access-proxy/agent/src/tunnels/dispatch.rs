@@ -187,7 +187,7 @@ impl Dispatcher {
         place: Place,
     ) {
         let Some(served) = self.protocols.get(&resource.kind) else { return };
-        let client_addr = header.client_addr;
+        let (client_addr, session) = (header.client_addr, header.session);
         let incoming = match header.flavour {
             Flavour::Raw => Incoming {
                 stream: Box::new(stream),
@@ -195,6 +195,7 @@ impl Dispatcher {
                 resource,
                 client_addr,
                 trace_id,
+                session,
                 admission: Admission::holding(place),
             },
             Flavour::Tls => {
@@ -209,7 +210,15 @@ impl Dispatcher {
                             Some(_) => Admission::unlimited(),
                             None => Admission::holding(place),
                         };
-                        Incoming { stream, peer, resource, client_addr, trace_id, admission }
+                        Incoming {
+                            stream,
+                            peer,
+                            resource,
+                            client_addr,
+                            trace_id,
+                            session,
+                            admission,
+                        }
                     }
                     Err(why) => {
                         debug!(%trace_id, client = ?client_addr, "refused a client: {why}");
