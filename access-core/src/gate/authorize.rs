@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::permit::Permit;
+use super::permit::{Permit, Scope};
 use super::source::PolicySource;
 use crate::audit::events::{AccessDecision, AccessDecisionCode};
 use crate::audit::{AuditError, AuditSink, Durability};
@@ -111,7 +111,15 @@ impl Gate {
         };
         self.record(who, &action, &target, &context, verdict.as_ref().err()).await?;
         let (grant, slot) = verdict?;
-        Ok(self.mint(who, action, target, context, grant, slot))
+        let scope = Scope {
+            who: who.clone(),
+            target,
+            context,
+            policy: Arc::clone(&self.policy),
+            clock: Arc::clone(&self.clock),
+            slot,
+        };
+        Ok(Permit::mint(Arc::new(scope), action, grant))
     }
 
     /// Decides over a further action within a session: same identity, target and circumstances.
@@ -127,9 +135,7 @@ impl Gate {
     ) -> Result<Permit, Denied> {
         let (who, target, context) = (session.who(), session.target(), session.context());
         match self.judge(who, &action, target, context) {
-            Ok(grant) => {
-                Ok(self.mint(who, action, target.clone(), context.clone(), grant, session.slot()))
-            }
+            Ok(grant) => Ok(Permit::mint(Arc::clone(session.scope()), action, grant)),
             Err(denied) => {
                 self.record(who, &action, target, context, Some(&denied)).await?;
                 Err(denied)
@@ -212,27 +218,6 @@ impl Gate {
         }
         Ok(())
     }
-
-    fn mint(
-        &self,
-        who: &VerifiedIdentity,
-        action: Action,
-        target: Target,
-        context: Context,
-        grant: Grant,
-        slot: Option<SessionSlot>,
-    ) -> Permit {
-        Permit::mint(
-            who.clone(),
-            action,
-            target,
-            context,
-            grant,
-            Arc::clone(&self.policy),
-            Arc::clone(&self.clock),
-            slot,
-        )
-    }
 }
 
 impl std::fmt::Debug for Gate {
@@ -254,6 +239,7 @@ const fn opens_session(action: &Action) -> bool {
         | Action::SshForward { .. }
         | Action::SshListen { .. }
         | Action::SshAgent { .. }
+        | Action::DatabaseStatement { .. }
         | Action::Api(_) => false,
     }
 }
@@ -276,7 +262,6 @@ impl Sessions {
 
 /// One of the sessions that a user may have open; given back when the last permit of the session
 /// is dropped.
-#[derive(Clone)]
 pub(super) struct SessionSlot(#[expect(dead_code, reason = "held for its drop")] Arc<Slot>);
 
 struct Slot {

@@ -25,17 +25,24 @@ pub struct Permit {
 }
 
 struct Inner {
-    who: VerifiedIdentity,
+    scope: Arc<Scope>,
     action: Action,
-    target: Target,
-    context: Context,
     grant: Grant,
     granted_at: Timestamp,
     last_active: AtomicI64,
-    policy: Arc<dyn PolicySource>,
-    clock: Arc<dyn Clock>,
-    /// Closed when the session that this permit belongs to was ended by its holder.
-    slot: Option<super::authorize::SessionSlot>,
+}
+
+/// What the permits of one session have in common: made once, so that a session that asks for
+/// every statement copies no certificate and no labels.
+pub(super) struct Scope {
+    pub(super) who: VerifiedIdentity,
+    pub(super) target: Target,
+    pub(super) context: Context,
+    pub(super) policy: Arc<dyn PolicySource>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Given back when the last permit of the session is dropped.
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(super) slot: Option<super::authorize::SessionSlot>,
 }
 
 /// Why a permit ended.
@@ -54,37 +61,15 @@ pub enum EndReason {
 }
 
 impl Permit {
-    #[expect(clippy::too_many_arguments, reason = "called once, by the gate; every part counts")]
-    pub(super) fn mint(
-        who: VerifiedIdentity,
-        action: Action,
-        target: Target,
-        context: Context,
-        grant: Grant,
-        policy: Arc<dyn PolicySource>,
-        clock: Arc<dyn Clock>,
-        slot: Option<super::authorize::SessionSlot>,
-    ) -> Self {
-        let granted_at = clock.now();
-        Self {
-            inner: Arc::new(Inner {
-                who,
-                action,
-                target,
-                context,
-                grant,
-                granted_at,
-                last_active: AtomicI64::new(granted_at.as_millis()),
-                policy,
-                clock,
-                slot,
-            }),
-        }
+    pub(super) fn mint(scope: Arc<Scope>, action: Action, grant: Grant) -> Self {
+        let granted_at = scope.clock.now();
+        let last_active = AtomicI64::new(granted_at.as_millis());
+        Self { inner: Arc::new(Inner { scope, action, grant, granted_at, last_active }) }
     }
 
     /// To whom it was granted.
     pub fn who(&self) -> &VerifiedIdentity {
-        &self.inner.who
+        &self.inner.scope.who
     }
 
     /// What it allows.
@@ -94,12 +79,12 @@ impl Permit {
 
     /// On what it allows it.
     pub fn target(&self) -> &Target {
-        &self.inner.target
+        &self.inner.scope.target
     }
 
     /// Under which circumstances it was asked for.
     pub fn context(&self) -> &Context {
-        &self.inner.context
+        &self.inner.scope.context
     }
 
     /// What came with it: the allowing roles, limits, whether to record.
@@ -112,14 +97,16 @@ impl Permit {
         self.inner.granted_at
     }
 
-    pub(super) fn slot(&self) -> Option<super::authorize::SessionSlot> {
-        self.inner.slot.clone()
+    pub(super) fn scope(&self) -> &Arc<Scope> {
+        &self.inner.scope
     }
 
     /// Notes that something passed, for the idle limit.
     pub fn touch(&self) {
         if self.inner.grant.limits.idle.is_some() {
-            self.inner.last_active.store(self.inner.clock.now().as_millis(), Ordering::Relaxed);
+            self.inner
+                .last_active
+                .store(self.inner.scope.clock.now().as_millis(), Ordering::Relaxed);
         }
     }
 
@@ -131,7 +118,7 @@ impl Permit {
         let inner = Arc::clone(&self.inner);
         // Subscribed here, not at the first poll: no change between minting and polling is lost,
         // because a change since minting is looked for at the first turn of the loop anyway.
-        let mut changes = inner.policy.changes();
+        let mut changes = inner.scope.policy.changes();
         async move {
             loop {
                 changes.mark_unchanged();
@@ -154,7 +141,7 @@ impl Permit {
 
 impl Inner {
     fn ended_now(&self) -> Option<EndReason> {
-        let now = self.clock.now();
+        let now = self.scope.clock.now();
         if now >= self.grant.limits.expires {
             return Some(EndReason::Expired);
         }
@@ -163,7 +150,8 @@ impl Inner {
         {
             return Some(EndReason::Idle);
         }
-        match self.policy.decide(&self.who, &self.action, &self.target, &self.context, now) {
+        let Scope { who, target, context, policy, .. } = &*self.scope;
+        match policy.decide(who, &self.action, target, context, now) {
             Decision::Allow(_) => None,
             Decision::Deny(reason) => Some(EndReason::Withdrawn(reason.public())),
         }
@@ -178,11 +166,11 @@ impl Inner {
         let expires = self.grant.limits.expires;
         let deadline = self.idle_deadline().map_or(expires, |idle| idle.min(expires));
         tokio::select! {
-            () = self.clock.sleep_until(deadline) => {}
+            () = self.scope.clock.sleep_until(deadline) => {}
             changed = changes.changed() => {
                 if changed.is_err() {
                     // The source is gone and will change no more; time still counts.
-                    self.clock.sleep_until(deadline).await;
+                    self.scope.clock.sleep_until(deadline).await;
                 }
             }
         }
@@ -192,9 +180,9 @@ impl Inner {
 impl std::fmt::Debug for Permit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Permit")
-            .field("who", &self.inner.who.name())
+            .field("who", &self.who().name())
             .field("action", &self.inner.action)
-            .field("target", &format_args!("{}", self.inner.target))
+            .field("target", &format_args!("{}", self.target()))
             .finish_non_exhaustive()
     }
 }

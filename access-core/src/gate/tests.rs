@@ -35,7 +35,7 @@ impl PolicySource for Told {
         _: Timestamp,
     ) -> Decision {
         match &*self.limits.lock().unwrap() {
-            Ok(limits) => Decision::Allow(Grant { roles: Vec::new(), limits: *limits }),
+            Ok(limits) => Decision::Allow(Grant::within(*limits)),
             Err(reason) => Decision::Deny(reason.clone()),
         }
     }

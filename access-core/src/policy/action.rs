@@ -1,7 +1,9 @@
 //! What somebody asks to do, to what, and under which circumstances.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +56,19 @@ pub enum Action {
         /// The database's name on the server.
         database: String,
     },
+    /// One statement within a database session. It needs what the session needs, and that no
+    /// option of a role forbids the statement.
+    DatabaseStatement {
+        /// The database account.
+        user: Login,
+        /// The database's name on the server.
+        database: Arc<str>,
+        /// What it carries out, in upper case: `SELECT`, `DROP TABLE`, `COPY FROM`. A statement
+        /// that carries out several is asked for once for each.
+        command: Cow<'static, str>,
+        /// Whether it may change anything, or lift what keeps the session from that.
+        writes: bool,
+    },
     /// One request to a web application.
     App {
         /// The method.
@@ -92,6 +107,7 @@ impl Action {
             Self::SshListen { .. } => "ssh.listen",
             Self::SshAgent { .. } => "ssh.agent",
             Self::Database { .. } => "db",
+            Self::DatabaseStatement { .. } => "db.statement",
             Self::App { .. } => "app",
             Self::Kubernetes { .. } => "kube",
             Self::Desktop { .. } => "desktop",
@@ -108,7 +124,7 @@ impl Action {
             | Self::SshListen { login, .. }
             | Self::SshAgent { login }
             | Self::Desktop { login } => Some(login),
-            Self::Database { user, .. } => Some(user),
+            Self::Database { user, .. } | Self::DatabaseStatement { user, .. } => Some(user),
             Self::See | Self::App { .. } | Self::Kubernetes { .. } | Self::Api(_) => None,
         }
     }

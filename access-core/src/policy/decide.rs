@@ -1,17 +1,19 @@
 //! The decision.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{Action, Context, Target};
 use super::builtin;
 use super::effective::Person;
-use super::grant::{Decision, Grant, SessionLimits};
+use super::grant::{DatabaseGrant, Decision, Grant, SessionLimits};
+use super::issue::granted_accounts;
 use super::reason::Reason;
-use super::request::{Request, SshPart};
+use super::request::{Request, SshPart, Statement};
 use super::snapshot::{ClusterSettings, PolicySnapshot};
 use crate::identity::{Identity, Subject, VerifiedIdentity};
 use crate::ids::RoleName;
-use crate::role::{CreateDbUserMode, RecordMode, RoleOptions};
+use crate::role::{AccountKind, CommandList, CreateDbUserMode, RecordMode, Role, RoleOptions};
 use crate::time::Timestamp;
 
 /// Decides whether somebody may do something, now. Pure: the same arguments, the same decision.
@@ -51,7 +53,7 @@ fn judge(
         Subject::Host { id, services, .. } => {
             return if builtin::may(id, services, request) {
                 let limits = SessionLimits::until(who.validity().not_after());
-                Ok(Grant { roles: Vec::new(), limits })
+                Ok(Grant::within(limits))
             } else {
                 Err(Reason::Service { action: action.name(), target: target.to_string() })
             };
@@ -74,7 +76,7 @@ fn judge(
         if request.denied_by(role.deny(), denying) {
             return Err(Reason::DeniedBy(role.name().clone()));
         }
-        merged.held(request, role.name(), role.options());
+        merged.held(request, role);
         if held.until.is_none_or(|until| now < until) && request.allowed_by(role.allow(), allowing)
         {
             if roles.is_empty() {
@@ -87,8 +89,14 @@ fn judge(
     if roles.is_empty() {
         return Err(Reason::NotAllowed { action: action.name(), target: target.to_string() });
     }
-    let limits = merged.finish(request, who)?;
-    Ok(Grant { roles, limits })
+    let (limits, mut database) = merged.finish(request, who)?;
+    if database.create_user != CreateDbUserMode::Off
+        && let Request::Database { server, statement: None, .. } = request
+    {
+        let granted = granted_accounts(snapshot, who, AccountKind::DbRole, server, now)?;
+        database.roles = granted.into_iter().collect();
+    }
+    Ok(Grant { roles, limits, database })
 }
 
 /// What holds wherever the certificate is used: locks on its subject, and its address.
@@ -132,11 +140,16 @@ struct Merged<'a> {
     no_remote: Option<&'a RoleName>,
     no_files: Option<&'a RoleName>,
     not_pinned: Option<&'a RoleName>,
-    read_only: bool,
+    read_only: Option<&'a RoleName>,
+    denies_command: Option<&'a RoleName>,
+    deny_commands: CommandList,
+    no_replication: bool,
+    redact_parameters: bool,
     create_db_user: Option<CreateDbUserMode>,
     /// What one of the allowing roles permits.
     forwarding: bool,
     agent: bool,
+    replication: bool,
     session_mfa: bool,
     /// The latest end of the allowing roles; `None` before the first.
     until: Option<Timestamp>,
@@ -157,17 +170,23 @@ impl<'a> Merged<'a> {
             no_remote: None,
             no_files: None,
             not_pinned: None,
-            read_only: false,
+            read_only: None,
+            denies_command: None,
+            deny_commands: CommandList::default(),
+            no_replication: false,
+            redact_parameters: false,
             create_db_user: None,
             forwarding: false,
             agent: false,
+            replication: false,
             session_mfa: cluster.require_session_mfa,
             until: None,
         }
     }
 
     /// Takes in the options of a role that is held. Every one counts, so all are named.
-    fn held(&mut self, request: Request<'_>, name: &'a RoleName, options: &RoleOptions) {
+    fn held(&mut self, request: Request<'_>, role: &'a Role) {
+        let name = role.name();
         let RoleOptions {
             // For issuing certificates.
             max_session_ttl: _,
@@ -186,7 +205,11 @@ impl<'a> Merged<'a> {
             max_connections,
             create_db_user_mode,
             db_read_only,
-        } = options;
+            // Compiled, in the role.
+            db_deny_commands: _,
+            db_replication,
+            db_redact_parameters,
+        } = role.options();
         self.idle = least(self.idle, client_idle_timeout.and_then(limit));
         self.end_with_certificate |= *disconnect_expired_cert == Some(true);
         let record = match request {
@@ -212,7 +235,19 @@ impl<'a> Merged<'a> {
         forbid(&mut self.no_files, *ssh_file_copy == Some(false));
         let unpinned = self.identity.source_pin.is_none();
         forbid(&mut self.not_pinned, *pin_source_ip == Some(true) && unpinned);
-        self.read_only |= *db_read_only == Some(true);
+        forbid(&mut self.read_only, *db_read_only == Some(true));
+        match request {
+            Request::Database { statement: Some(Statement { command, .. }), .. } => {
+                let denied = role.deny_commands().find(command).is_some();
+                forbid(&mut self.denies_command, denied);
+            }
+            Request::Database { statement: None, .. } => {
+                self.deny_commands = self.deny_commands.union(role.deny_commands());
+            }
+            _ => {}
+        }
+        self.no_replication |= *db_replication == Some(false);
+        self.redact_parameters |= *db_redact_parameters == Some(true);
         self.create_db_user = least(self.create_db_user, *create_db_user_mode);
     }
 
@@ -220,11 +255,16 @@ impl<'a> Merged<'a> {
     fn allowing(&mut self, options: &RoleOptions, until: Option<Timestamp>) {
         self.forwarding |= options.port_forwarding != Some(false);
         self.agent |= options.forward_agent == Some(true);
+        self.replication |= options.db_replication == Some(true);
         self.session_mfa |= options.require_session_mfa == Some(true);
         self.until = self.until.max(Some(until.unwrap_or(Timestamp::MAX)));
     }
 
-    fn finish(self, request: Request<'_>, who: &VerifiedIdentity) -> Result<SessionLimits, Reason> {
+    fn finish(
+        self,
+        request: Request<'_>,
+        who: &VerifiedIdentity,
+    ) -> Result<(SessionLimits, DatabaseGrant), Reason> {
         if let Some(role) = self.not_pinned {
             return Err(Reason::NotPinned(role.clone()));
         }
@@ -238,9 +278,12 @@ impl<'a> Merged<'a> {
         if let Request::Ssh { part, .. } = request {
             self.check_ssh(part)?;
         }
+        if let Request::Database { statement: Some(statement), .. } = request {
+            self.check_statement(statement)?;
+        }
         let certificate =
             if self.end_with_certificate { who.validity().not_after() } else { Timestamp::MAX };
-        Ok(SessionLimits {
+        let limits = SessionLimits {
             expires: certificate.min(self.until.unwrap_or(Timestamp::MAX)),
             idle: self.idle,
             record: self.record.unwrap_or(self.cluster.session_recording),
@@ -251,9 +294,25 @@ impl<'a> Merged<'a> {
             remote_forwarding: self.forwarding && self.no_remote.is_none(),
             forward_agent: self.agent,
             file_copy: self.no_files.is_none(),
-            db_read_only: self.read_only,
-            create_db_user: self.create_db_user.unwrap_or_default(),
-        })
+        };
+        let database = DatabaseGrant {
+            read_only: self.read_only.is_some(),
+            replication: self.replication && !self.no_replication,
+            redact_parameters: self.redact_parameters,
+            deny_commands: self.deny_commands,
+            create_user: self.create_db_user.unwrap_or_default(),
+            roles: Arc::default(),
+        };
+        Ok((limits, database))
+    }
+
+    fn check_statement(&self, statement: Statement<'_>) -> Result<(), Reason> {
+        let (option, role) = match (self.denies_command, self.read_only) {
+            (Some(role), _) => ("db_deny_commands", role),
+            (None, Some(role)) if statement.writes => ("db_read_only", role),
+            _ => return Ok(()),
+        };
+        Err(Reason::Statement { command: statement.command.into(), option, role: role.clone() })
     }
 
     fn check_ssh(&self, part: SshPart) -> Result<(), Reason> {

@@ -99,6 +99,12 @@ pub(super) fn every_action() -> Vec<Action> {
         Action::SshListen { login: user.clone(), host: "localhost".into(), port: 8080 },
         Action::SshAgent { login: user.clone() },
         Action::Database { user: user.clone(), database: "app".into() },
+        Action::DatabaseStatement {
+            user: user.clone(),
+            database: "app".into(),
+            command: "DROP TABLE".into(),
+            writes: true,
+        },
         Action::App { method: "GET".into(), path: "/".into() },
         Action::Kubernetes {
             verb: "get".into(),
@@ -117,13 +123,14 @@ pub(super) fn every_action() -> Vec<Action> {
         Action::SshListen { .. } => 4,
         Action::SshAgent { .. } => 5,
         Action::Database { .. } => 6,
-        Action::App { .. } => 7,
-        Action::Kubernetes { .. } => 8,
-        Action::Desktop { .. } => 9,
-        Action::Api(_) => 10,
+        Action::DatabaseStatement { .. } => 7,
+        Action::App { .. } => 8,
+        Action::Kubernetes { .. } => 9,
+        Action::Desktop { .. } => 10,
+        Action::Api(_) => 11,
     };
     let sorts: BTreeSet<i32> = actions.iter().map(sort).collect();
-    assert_eq!(sorts, (0..=10).collect(), "an action is missing in this list");
+    assert_eq!(sorts, (0..=11).collect(), "an action is missing in this list");
     actions
 }
 

@@ -1,10 +1,11 @@
 //! Decisions, and what comes with those that allow.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::reason::Reason;
 use crate::ids::RoleName;
-use crate::role::{CreateDbUserMode, RecordMode};
+use crate::role::{CommandList, CreateDbUserMode, RecordMode};
 use crate::time::Timestamp;
 
 /// What was decided.
@@ -30,6 +31,38 @@ pub struct Grant {
     pub roles: Vec<RoleName>,
     /// Its limits.
     pub limits: SessionLimits,
+    /// What holds in a database session.
+    pub database: DatabaseGrant,
+}
+
+impl Grant {
+    /// A yes within limits and nothing else: for policies that have no roles.
+    pub fn within(limits: SessionLimits) -> Self {
+        Self { roles: Vec::new(), limits, database: DatabaseGrant::default() }
+    }
+}
+
+/// What holds in a database session: the strictest of all roles that are held. Clones are cheap.
+///
+/// The gate looks at statements itself, each time by the roles of that moment, when it is asked
+/// for [`Action::DatabaseStatement`](super::Action::DatabaseStatement). What is here is for what
+/// the session does once, and for who wants to know beforehand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DatabaseGrant {
+    /// Whether it may be read only: the server is to be told, too.
+    pub read_only: bool,
+    /// Whether the connection may be one for replication.
+    pub replication: bool,
+    /// Whether bound values are kept out of the audit log and the recording.
+    pub redact_parameters: bool,
+    /// The commands whose statements are refused. Filled in when a session is asked for, and not
+    /// for its statements.
+    pub deny_commands: CommandList,
+    /// Whether the database account is made on the fly, and what becomes of it.
+    pub create_user: CreateDbUserMode,
+    /// The roles within the database that an account which is made on the fly gets, in order;
+    /// none when none is made. Filled in like `deny_commands`.
+    pub roles: Arc<[String]>,
 }
 
 /// The limits of a session: the strictest of all roles that are held.
@@ -57,10 +90,6 @@ pub struct SessionLimits {
     pub forward_agent: bool,
     /// Whether files may be copied.
     pub file_copy: bool,
-    /// Whether a database may be read only.
-    pub db_read_only: bool,
-    /// Whether database accounts are made on the fly.
-    pub create_db_user: CreateDbUserMode,
 }
 
 impl SessionLimits {
@@ -77,8 +106,6 @@ impl SessionLimits {
             remote_forwarding: true,
             forward_agent: true,
             file_copy: true,
-            db_read_only: false,
-            create_db_user: CreateDbUserMode::Off,
         }
     }
 }

@@ -32,6 +32,8 @@ mod snapshot;
 mod user;
 
 #[cfg(test)]
+mod database;
+#[cfg(test)]
 mod fixtures;
 #[cfg(test)]
 mod matrix;
@@ -42,7 +44,7 @@ mod tests;
 
 pub use action::{Action, ApiKind, Context, Target, Verb};
 pub use decide::decide;
-pub use grant::{Decision, Grant, SessionLimits};
+pub use grant::{DatabaseGrant, Decision, Grant, SessionLimits};
 pub use issue::{CertificateLimits, certificate_limits, granted_accounts, logins_for, max_ttl};
 pub use issue::{may_request, may_review};
 pub use listing::visible;

@@ -80,6 +80,16 @@ pub enum Reason {
         /// The role that forbids it; none when no role permits it.
         role: Option<RoleName>,
     },
+    /// The session is allowed, but an option of a role forbids this statement in it.
+    #[error("{command} is not permitted by the option {option} of role {role}")]
+    Statement {
+        /// What the statement carries out.
+        command: String,
+        /// The option.
+        option: &'static str,
+        /// The role that forbids it.
+        role: RoleName,
+    },
     /// A second factor is demanded for each session.
     #[error("a certificate for {0} with a second factor is demanded")]
     SessionMfa(ResourceRef),
@@ -114,9 +124,12 @@ impl Reason {
             Self::NotPinned(_) => "your certificate must be bound to an address: log in again",
             Self::Route(_) => "your certificate was made for another target",
             Self::UnreadableRole { .. } => "one of your roles cannot be read: ask an administrator",
-            // Both are reached only by who may know the target.
+            // These are reached only by who may know the target.
             Self::Option { option, .. } => {
                 return format!("your roles do not permit this: {option}");
+            }
+            Self::Statement { command, option, .. } => {
+                return format!("your roles do not permit {command}: {option}");
             }
             Self::SessionMfa(_) => "a second factor is needed for this session",
             Self::Locked {

@@ -11,12 +11,31 @@ use crate::role::{AccountKind, Conditions, KubernetesRequest, Match, TraitView};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Request<'a> {
     See(&'a Resource),
-    Ssh { node: &'a Resource, login: &'a Login, part: SshPart },
-    Database { server: &'a Resource, user: &'a Login, database: &'a str },
+    Ssh {
+        node: &'a Resource,
+        login: &'a Login,
+        part: SshPart,
+    },
+    Database {
+        server: &'a Resource,
+        user: &'a Login,
+        database: &'a str,
+        statement: Option<Statement<'a>>,
+    },
     App(&'a Resource),
-    Kubernetes { cluster: &'a Resource, request: KubernetesRequest<'a> },
-    Desktop { desktop: &'a Resource, login: &'a Login },
-    Api { kind: ApiKind, verb: Verb, owner: Option<&'a HostId> },
+    Kubernetes {
+        cluster: &'a Resource,
+        request: KubernetesRequest<'a>,
+    },
+    Desktop {
+        desktop: &'a Resource,
+        login: &'a Login,
+    },
+    Api {
+        kind: ApiKind,
+        verb: Verb,
+        owner: Option<&'a HostId>,
+    },
 }
 
 /// What of SSH is asked for.
@@ -27,6 +46,13 @@ pub(super) enum SshPart {
     Forward,
     Listen,
     Agent,
+}
+
+/// What of a database session is asked for, when it is one statement.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Statement<'a> {
+    pub(super) command: &'a str,
+    pub(super) writes: bool,
 }
 
 /// Database accounts that patterns never allow: the superuser, and CockroachDB's own nodes.
@@ -55,8 +81,14 @@ impl<'a> Request<'a> {
             Action::SshForward { login, .. } => (ResourceKind::Node, ssh(login, SshPart::Forward)),
             Action::SshListen { login, .. } => (ResourceKind::Node, ssh(login, SshPart::Listen)),
             Action::SshAgent { login } => (ResourceKind::Node, ssh(login, SshPart::Agent)),
-            Action::Database { user, database } => {
-                (ResourceKind::Database, Self::Database { server: resource, user, database })
+            Action::Database { user, database } => (
+                ResourceKind::Database,
+                Self::Database { server: resource, user, database, statement: None },
+            ),
+            Action::DatabaseStatement { user, database, command, writes } => {
+                let statement = Some(Statement { command, writes: *writes });
+                let request = Self::Database { server: resource, user, database, statement };
+                (ResourceKind::Database, request)
             }
             Action::App { .. } => (ResourceKind::App, Self::App(resource)),
             Action::Kubernetes { verb, namespace, resource: plural, name } => (

@@ -279,46 +279,6 @@ fn session_mfa_needs_a_certificate_for_the_target() {
     assert!(!may_ssh(&snapshot, identity, "alice"));
 }
 
-fn db(user: &str, name: &str) -> Action {
-    Action::Database { user: login(user), database: name.into() }
-}
-
-#[test]
-fn patterns_never_match_a_databases_superuser() {
-    let spec = |users: &str| {
-        format!(
-            r#"{{"allow": {{"db_labels": {{"*": "*"}}, "db_names": ["*"], "db_users": {users}}}}}"#
-        )
-    };
-    let target = Target::Resource(resource(ResourceKind::Database, "roach", &[]));
-    let may = |users: &str, held: &[&str], user: &str| {
-        let snapshot = policy(&[("db", &spec(users))]);
-        let mut identity = alice(&["db"]);
-        identity.traits = traits(&[("db_users", held)]);
-        ask(&snapshot, &verified(identity), &db(user, "app"), &target).is_allow()
-    };
-    for users in
-        [r#"["*"]"#, r#"["ro*", "no*", "RO*"]"#, r#"["^.*$"]"#, r#"["{{internal.db_users}}"]"#]
-    {
-        for user in ["root", "node", "ROOT", "Node"] {
-            assert!(!may(users, &["*"], user), "{users} {user}");
-        }
-    }
-    assert!(may(r#"["*"]"#, &[], "app") && may(r#"["{{internal.db_users}}"]"#, &["*"], "app"));
-    assert!(may(r#"["*", "root"]"#, &[], "root"));
-    assert!(may(r#"["{{internal.db_users}}"]"#, &["root"], "root"));
-    assert!(!may(r#"["{{external.db_users}}"]"#, &["*"], "app"));
-    // Denials do not tell upper from lower case, which databases may not either.
-    let snapshot = policy(&[
-        ("db", &spec(r#"["*", "ADMIN"]"#)),
-        ("no", r#"{"deny": {"db_users": ["admin", "sys*"]}}"#),
-    ]);
-    let who = verified(alice(&["db", "no"]));
-    for (user, allowed) in [("app", true), ("ADMIN", false), ("SYSTEM", false)] {
-        assert_eq!(ask(&snapshot, &who, &db(user, "app"), &target).is_allow(), allowed, "{user}");
-    }
-}
-
 #[test]
 fn forwarding_agent_and_files_follow_their_options() {
     let opts = |name: &'static str, options: &str| {
@@ -367,20 +327,27 @@ fn the_strictest_limits_win() {
     let strict = r#"{"options": {
         "client_idle_timeout": "5m", "record_session": {"default": "off", "ssh": "strict"},
         "max_sessions": 3, "max_connections": 2, "max_session_ttl": "2h",
-        "db_read_only": true, "create_db_user_mode": "keep"}}"#;
+        "db_read_only": true, "create_db_user_mode": "keep",
+        "db_replication": false, "db_redact_parameters": true, "db_deny_commands": "drop"}}"#;
     let lax = DEV.replacen(
         '{',
         r#"{"options": {"client_idle_timeout": "never", "record_session": {"default": "off"},
-             "max_sessions": 9, "max_session_ttl": "8h", "create_db_user_mode": "off"}, "#,
+             "max_sessions": 9, "max_session_ttl": "8h", "create_db_user_mode": "off",
+             "db_replication": true, "db_redact_parameters": false}, "#,
         1,
     );
     let snapshot = policy(&[("strict", strict), ("lax", &lax)]);
-    let both = grant(&snapshot, &verified(alice(&["lax", "strict"])), &ssh("alice")).limits;
+    let both = grant(&snapshot, &verified(alice(&["lax", "strict"])), &ssh("alice"));
+    let database = both.database;
+    assert!(database.read_only && database.redact_parameters && !database.replication);
+    assert_eq!(database.create_user, CreateDbUserMode::Off);
+    let both = both.limits;
     assert_eq!(both.idle, Some(Duration::from_secs(300)));
     assert_eq!(both.record, RecordMode::Strict);
     assert_eq!((both.max_sessions, both.max_connections), (Some(3), Some(2)));
-    assert!(both.db_read_only && both.create_db_user == CreateDbUserMode::Off);
-    let alone = grant(&snapshot, &verified(alice(&["lax"])), &ssh("alice")).limits;
+    let alone = grant(&snapshot, &verified(alice(&["lax"])), &ssh("alice"));
+    assert!(alone.database.replication && !alone.database.read_only);
+    let alone = alone.limits;
     assert_eq!((alone.idle, alone.record), (None, RecordMode::Off));
     let roles: Vec<RoleName> = ["lax", "strict"].map(role_name).to_vec();
     assert_eq!(max_ttl(&snapshot, &roles), Duration::from_secs(7200));

@@ -6,6 +6,7 @@ use crate::labels::{Case, LabelMatcher, LabelRules, Pattern};
 use crate::resource::ResourceKind;
 use crate::time::Timestamp;
 
+use super::commands::CommandList;
 use super::rules::{KubernetesMatcher, KubernetesRequest, RuleTable};
 use super::value::{ValueList, ValuePattern, Values};
 use super::{RoleConditions, RoleDocument, RoleOptions};
@@ -69,6 +70,7 @@ pub struct Role {
     name: RoleName,
     expires: Option<Timestamp>,
     options: RoleOptions,
+    deny_commands: CommandList,
     allow: Conditions,
     deny: Conditions,
 }
@@ -109,12 +111,21 @@ impl Role {
                 why: "a certificate must end: write a span such as 12h".into(),
             });
         }
+        let deny_commands =
+            CommandList::compile(&spec.options.db_deny_commands).map_err(|err| {
+                RoleError::Field {
+                    role: name.clone(),
+                    field: "options.db_deny_commands".into(),
+                    why: err.to_string(),
+                }
+            })?;
         let allow = Conditions::compile(&spec.allow, "allow", &name)?;
         let deny = Conditions::compile(&spec.deny, "deny", &name)?;
         Ok(Self {
             name,
             expires: document.metadata.expires,
             options: spec.options.clone(),
+            deny_commands,
             allow,
             deny,
         })
@@ -133,6 +144,11 @@ impl Role {
     /// Its options.
     pub fn options(&self) -> &RoleOptions {
         &self.options
+    }
+
+    /// The commands of database statements that it forbids.
+    pub fn deny_commands(&self) -> &CommandList {
+        &self.deny_commands
     }
 
     /// What it allows.
@@ -298,6 +314,10 @@ mod tests {
             (
                 r#"{"allow": {"rules": [{"resources": ["tokn"], "verbs": ["*"]}]}}"#,
                 ["spec.allow.rules[0].resources[0]", "did you mean \"token\""],
+            ),
+            (
+                r#"{"options": {"db_deny_commands": ["DROP", "*"]}}"#,
+                ["spec.options.db_deny_commands", "\"*\" names no command"],
             ),
             (r#"{"allow": {"logins": ["*"]}}"#, ["spec.allow.logins", "must name their logins"]),
             (r#"{"allow": {"logins": 1}}"#, ["spec.allow.logins", "a string or a list"]),

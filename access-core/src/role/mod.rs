@@ -28,6 +28,7 @@
 //! A field or value that is not understood makes the whole document unreadable, and a role that
 //! cannot be read denies everything to those who hold it.
 
+mod commands;
 mod compiled;
 mod options;
 mod presets;
@@ -38,6 +39,7 @@ mod value;
 
 use serde::{Deserialize, Serialize};
 
+pub use commands::{CommandError, CommandList};
 pub use compiled::{AccountKind, Conditions, Role, RoleError};
 pub use options::{
     CreateDbUserMode, Forwarding, RecordMode, RecordSession, RoleOptions, SshPortForwarding,

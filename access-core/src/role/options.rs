@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::is_default;
 use super::span::Span;
+use super::value::Values;
 
 /// Limits and switches for the sessions of those who hold a role.
 ///
 /// With several roles the strictest wins: the shortest span, the smallest number, the strictest
-/// recording, a demand over none. The exceptions are `port_forwarding` and `forward_agent`, which
-/// one of the roles that allow the session must permit.
+/// recording, a demand over none. The exceptions are `port_forwarding`, `forward_agent` and
+/// `db_replication`, which one of the roles that allow the session must permit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleOptions {
@@ -58,9 +59,27 @@ pub struct RoleOptions {
     /// Whether database accounts are made on the fly, and what becomes of them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub create_db_user_mode: Option<CreateDbUserMode>,
-    /// Whether databases may be read only.
+    /// Whether databases may be read only: statements that write are refused, those that would
+    /// lift the restriction too, and the server is told to make every transaction read-only. One
+    /// role that says yes is enough.
     #[serde(default, skip_serializing_if = "is_default")]
     pub db_read_only: Option<bool>,
+    /// Statements that are refused in database sessions, by the command that they carry out:
+    /// `DROP`, `DROP TABLE`, `ALTER`, `COPY FROM`. One that is named forbids all that begin with
+    /// its words. What any of the roles forbids is forbidden.
+    ///
+    /// It holds against statements that are sent. What functions and `DO` blocks do inside the
+    /// server is up to the rights of the database account.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub db_deny_commands: Values,
+    /// Whether database connections for replication may be opened; they may not unless one of
+    /// the roles that allow the session says yes, and none that is held says no.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub db_replication: Option<bool>,
+    /// Whether the values that are bound to statements are kept out of the audit log and the
+    /// recording. One role that says yes is enough.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub db_redact_parameters: Option<bool>,
 }
 
 /// What happens when a session cannot be recorded, strictest last.

@@ -54,7 +54,7 @@ impl PolicySource for Policy {
         if self.allows.load(Ordering::SeqCst) {
             let mut limits = SessionLimits::until(Timestamp::MAX);
             limits.permit_pty = self.permit_pty.load(Ordering::SeqCst);
-            Decision::Allow(Grant { roles: Vec::new(), limits })
+            Decision::Allow(Grant::within(limits))
         } else {
             Decision::Deny(Reason::UserLocked)
         }
