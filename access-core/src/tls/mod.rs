@@ -27,6 +27,8 @@ pub const ALPN_TUNNEL: &[u8] = b"access-tunnel";
 pub const ALPN_PEER: &[u8] = b"access-peer";
 /// The ALPN of SSH inside TLS.
 pub const ALPN_SSH: &[u8] = b"access-ssh";
+/// The ALPN of PostgreSQL (<https://www.postgresql.org/docs/17/protocol-flow.html#PROTOCOL-FLOW-SSL>).
+pub const ALPN_POSTGRESQL: &[u8] = b"postgresql";
 /// The ALPN of HTTP/2, which the API speaks.
 pub const ALPN_H2: &[u8] = b"h2";
 /// The ALPN of HTTP/1.1.

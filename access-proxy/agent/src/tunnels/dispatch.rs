@@ -8,7 +8,9 @@ use std::time::Duration;
 use access_core::identity::SharedTrust;
 use access_core::protocol::{Admission, Incoming, Protocol};
 use access_core::time::Clock;
-use access_core::tls::{ALPN_SSH, ClientAuth, SharedKey, TlsError, peer_identity, server_config};
+use access_core::tls::{
+    ALPN_POSTGRESQL, ALPN_SSH, ClientAuth, SharedKey, TlsError, peer_identity, server_config,
+};
 use access_core::{ClusterName, ResourceKind, ResourceRef, TraceId, VerifiedIdentity};
 use access_tunnel::{Flavour, OpenHeader, PendingStream, RefuseCode, Stream};
 use futures::FutureExt;
@@ -83,6 +85,7 @@ impl Dispatcher {
                 // A client that offers no protocol is served as well.
                 let alpn: &[&[u8]] = match kind {
                     ResourceKind::Node => &[ALPN_SSH],
+                    ResourceKind::Database => &[ALPN_POSTGRESQL],
                     _ => &[],
                 };
                 let auth = ClientAuth::Optional(Arc::clone(&trust));
