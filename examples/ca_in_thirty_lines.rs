@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // After every start: open it.
     let authority = Authority::open(&store, serde_json::from_str(&document)?)?;
-    println!("{}", openssh_line(authority.ssh_key())?);
+    println!("{}", openssh_line(authority.ssh_key().ok_or("no SSH half")?)?);
 
     // For every login: who it is, and which key is theirs; then vet, then sign.
     let alice = Subject::User { name: UserName::new("alice")? };

@@ -34,6 +34,14 @@ pub enum Error {
     /// A TLS server certificate without names would be valid for none.
     #[error("a host's certificate must have at least one DNS name or IP address")]
     NoNames,
+    /// An account that cannot stand in a certificate.
+    #[error("{account:?} cannot be a database account in a certificate: {why}")]
+    Account {
+        /// What was given, shortened.
+        account: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A host name or principal that must not stand in a certificate.
     #[error("{name:?} cannot be a name in a certificate: {why}")]
     Name {
@@ -61,6 +69,9 @@ pub enum Error {
         /// The kind that was given.
         given: AuthorityKind,
     },
+    /// An SSH certificate by an authority that signs none.
+    #[error("the {0} authority signs no SSH certificates")]
+    NoSshHalf(AuthorityKind),
     /// The authority of another cluster.
     #[error("the identity is of cluster {identity}, the authority of cluster {authority}")]
     OtherCluster {

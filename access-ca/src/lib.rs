@@ -1,8 +1,9 @@
 //! A certificate authority for SSH and X.509: authorities, vetted issuance, key stores.
 //!
-//! An [`Authority`] has an SSH and a TLS half and signs for users or for hosts, never for both. A
-//! certificate is made in three steps, one type each, and nothing changes after the second: a
-//! draft ([`UserDraft`], [`HostDraft`], [`ServerDraft`]) says what is wanted, [`Vetted`] what it
+//! An [`Authority`] signs for users, for hosts, for databases or for their accounts, never for two
+//! of these; those for users and hosts have an SSH half beside their TLS half. A certificate is made in three steps, one type each, and nothing changes after the second: a
+//! draft ([`UserDraft`], [`HostDraft`], [`ServerDraft`], [`DatabaseServerDraft`],
+//! [`DatabaseClientDraft`]) says what is wanted, [`Vetted`] what it
 //! will be, [`Signed`] is it. Private keys are made and opened by a [`KeyStore`];
 //! [`SoftwareKeyStore`] seals them with a [`SealingKey`].
 //!
@@ -64,7 +65,8 @@ pub use authority::{
 };
 pub use error::{Error, Result};
 pub use issue::{
-    HostDraft, IssuingPolicy, SanName, ServerDraft, Signed, SshPermissions, UserDraft, Vetted,
+    DatabaseClientDraft, DatabaseServer, DatabaseServerDraft, HostDraft, IssuingPolicy, SanName,
+    ServerDraft, Signed, SshPermissions, UserDraft, Vetted,
 };
 pub use keys::{
     KeyAlgorithm, KeyId, KeyPurpose, KeyStore, PrivateHalf, PublicKey, Signer, StoredKey,

@@ -197,10 +197,12 @@ fn sshd_and_ssh_agree(algorithm: KeyAlgorithm, subject: &[&str]) {
     let hosts = authority_with(AuthorityKind::Host, algorithm);
     let user_key = files.ssh_key("id", subject);
     let host_key = files.ssh_key("host", subject);
-    files.write("user_ca.pub", &openssh_line(users.ssh_key()).unwrap());
+    files.write("user_ca.pub", &openssh_line(users.ssh_key().unwrap()).unwrap());
     files.write("host-cert.pub", &host_certificate(&hosts, &host_key));
-    let authority_line =
-        format!("@cert-authority *.node.example.com {}\n", openssh_line(hosts.ssh_key()).unwrap());
+    let authority_line = format!(
+        "@cert-authority *.node.example.com {}\n",
+        openssh_line(hosts.ssh_key().unwrap()).unwrap()
+    );
     files.write("known_hosts", &authority_line);
     let settings = format!(
         "HostKey {}\nHostCertificate {}\nTrustedUserCAKeys {}\n",

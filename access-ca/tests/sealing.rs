@@ -108,6 +108,10 @@ fn authorities_survive_storage_and_nothing_secret_stands_in_clear() {
     }
 }
 
+fn ssh(document: &mut AuthorityDocument) -> &mut StoredKey {
+    document.active.ssh.as_mut().unwrap()
+}
+
 #[test]
 fn stored_authorities_that_were_tampered_with_do_not_open() {
     let users = authority(AuthorityKind::User);
@@ -125,15 +129,25 @@ fn stored_authorities_that_were_tampered_with_do_not_open() {
     assert!(matches!(err, Error::Purpose { .. }), "{err}");
     let err = open(&|d| {
         d.active.ssh = hosts.document().active.ssh.clone();
-        d.active.ssh.purpose = users.document().active.ssh.purpose.clone();
+        ssh(d).purpose = users.document().active.ssh.as_ref().unwrap().purpose.clone();
     });
     assert!(matches!(err, Error::Sealed { .. }), "{err}");
     let err = open(&|d| d.kind = AuthorityKind::Host);
     assert!(matches!(err, Error::Purpose { .. }), "{err}");
     let err = open(&|d| d.active.tls_root = hosts.document().active.tls_root.clone());
     assert!(err.to_string().contains("another key"), "{err}");
-    let err = open(&|d| d.active.ssh.public_key = hosts.document().active.ssh.public_key.clone());
+    let err = open(&|d| {
+        ssh(d).public_key = hosts.document().active.ssh.as_ref().unwrap().public_key.clone();
+    });
     assert!(err.to_string().contains("do not match"), "{err}");
+
+    // A user authority that could sign no SSH certificates, and a database's that could.
+    let err = open(&|d| d.active.ssh = None);
+    assert!(err.to_string().contains("missing"), "{err}");
+    let mut document = authority(AuthorityKind::DbClient).document().clone();
+    document.active.ssh = users.document().active.ssh.clone();
+    let err = Authority::open(&store(), document).unwrap_err();
+    assert!(err.to_string().contains("one too many"), "{err}");
 
     let mut text = serde_json::to_value(users.document()).unwrap();
     text["never_heard_of"] = true.into();
@@ -145,7 +159,7 @@ fn several_generations_are_trusted_at_once() {
     let (old, new) = (authority(AuthorityKind::User), authority(AuthorityKind::User));
     let mut document = new.document().clone();
     document.additional_trusted =
-        vec![TrustedKeys { ssh: old.ssh_key().clone(), tls_root: old.tls_root().clone() }];
+        vec![TrustedKeys { ssh: old.ssh_key().cloned(), tls_root: old.tls_root().clone() }];
     let text = serde_json::to_string(&document).unwrap();
     let both = Authority::open(&store(), serde_json::from_str(&text).unwrap()).unwrap();
     let trust = trust(&[&both]);

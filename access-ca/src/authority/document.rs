@@ -43,8 +43,10 @@ pub enum RotationPhase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ActiveKeys {
-    /// Signs SSH certificates.
-    pub ssh: StoredKey,
+    /// Signs SSH certificates. There is one exactly when the authority's kind
+    /// [has an SSH half](AuthorityKind::has_ssh).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<StoredKey>,
     /// Signs X.509 certificates.
     pub tls: StoredKey,
     /// The self-signed certificate of `tls`, stored as PEM.
@@ -56,9 +58,10 @@ pub struct ActiveKeys {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustedKeys {
-    /// The key of its SSH certificates, stored as an OpenSSH line.
-    #[serde(with = "ssh_text")]
-    pub ssh: KeyData,
+    /// The key of its SSH certificates, stored as an OpenSSH line; none where the authority has
+    /// no SSH half.
+    #[serde(default, with = "ssh_text", skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<KeyData>,
     /// The root of its X.509 certificates, stored as PEM.
     #[serde(with = "pem_text")]
     pub tls_root: CertificateDer<'static>,
@@ -72,12 +75,14 @@ impl AuthorityDocument {
         let mut trusted = TrustedAuthority {
             kind: *kind,
             cluster: cluster.clone(),
-            ssh: vec![active.ssh.public_key.ssh().clone()],
+            ssh: active.ssh.iter().map(|key| key.public_key.ssh().clone()).collect(),
             tls: vec![active.tls_root.clone()],
         };
         for keys in additional_trusted {
-            if !trusted.ssh.contains(&keys.ssh) {
-                trusted.ssh.push(keys.ssh.clone());
+            if let Some(key) = &keys.ssh
+                && !trusted.ssh.contains(key)
+            {
+                trusted.ssh.push(key.clone());
             }
             if !trusted.tls.contains(&keys.tls_root) {
                 trusted.tls.push(keys.tls_root.clone());
@@ -113,16 +118,19 @@ mod ssh_text {
     use serde::{Deserialize, Deserializer, Serializer, de, ser};
 
     pub(super) fn serialize<S: Serializer>(
-        key: &KeyData,
+        key: &Option<KeyData>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&openssh_line(key).map_err(ser::Error::custom)?)
+        match key {
+            Some(key) => serializer.serialize_str(&openssh_line(key).map_err(ser::Error::custom)?),
+            None => serializer.serialize_none(),
+        }
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<KeyData, D::Error> {
+    ) -> Result<Option<KeyData>, D::Error> {
         let text = String::deserialize(deserializer)?;
-        parse_openssh_line(&text).map_err(de::Error::custom)
+        parse_openssh_line(&text).map(Some).map_err(de::Error::custom)
     }
 }

@@ -24,8 +24,9 @@ pub struct NewAuthority {
     pub cluster: ClusterName,
     /// What it signs for.
     pub kind: AuthorityKind,
-    /// The algorithm of its SSH half; [`KeyAlgorithm::Ed25519`] unless set. The TLS half is always
-    /// ECDSA P-256, which every TLS library verifies.
+    /// The algorithm of its SSH half, where its kind [has one](AuthorityKind::has_ssh);
+    /// [`KeyAlgorithm::Ed25519`] unless set. The TLS half is always ECDSA P-256, which every TLS
+    /// library verifies.
     pub ssh_algorithm: KeyAlgorithm,
     /// How long its TLS root holds; [`NewAuthority::LIFETIME`] unless set. SSH keys have no end.
     pub lifetime: Duration,
@@ -43,12 +44,12 @@ impl NewAuthority {
 
 /// An authority that can sign: its keys are open.
 ///
-/// It has an SSH and a TLS half, signs with one key of each, and trusts possibly more, while it
-/// rotates. Shared freely between threads; signing takes `&self`.
+/// It has a TLS half, and an SSH half where its kind [has one](AuthorityKind::has_ssh). It signs
+/// with one key of each, and trusts possibly more, while it rotates. Shared freely between threads; signing takes `&self`.
 #[derive(Debug)]
 pub struct Authority {
     document: AuthorityDocument,
-    ssh: Arc<dyn Signer>,
+    ssh: Option<Arc<dyn Signer>>,
     tls: TlsIssuer,
     trusted: TrustedAuthority,
 }
@@ -60,7 +61,12 @@ impl Authority {
     /// What the key store meets; [`Error::Policy`] when the lifetime is none.
     pub fn create(store: &dyn KeyStore, new: &NewAuthority, now: Timestamp) -> Result<Self> {
         let NewAuthority { cluster, kind, ssh_algorithm, lifetime } = new;
-        let (ssh, _) = store.create(*ssh_algorithm, &KeyPurpose::authority_ssh(*kind, cluster))?;
+        let ssh = if kind.has_ssh() {
+            let purpose = KeyPurpose::authority_ssh(*kind, cluster);
+            Some(store.create(*ssh_algorithm, &purpose)?.0)
+        } else {
+            None
+        };
         let (tls, tls_signer) =
             store.create(KeyAlgorithm::EcdsaP256, &KeyPurpose::authority_tls(*kind, cluster))?;
         let tls_root = root::self_signed(tls_signer.as_ref(), cluster, *kind, now, *lifetime)?;
@@ -80,9 +86,18 @@ impl Authority {
     /// # Errors
     /// The sealing errors, or [`Error::Stored`] when the document contradicts itself.
     pub fn open(store: &dyn KeyStore, document: AuthorityDocument) -> Result<Self> {
-        let AuthorityDocument { kind, cluster, phase: _, active, additional_trusted: _ } =
-            &document;
-        let ssh = store.open(&active.ssh, &KeyPurpose::authority_ssh(*kind, cluster))?;
+        let AuthorityDocument { kind, cluster, phase: _, active, additional_trusted } = &document;
+        let ssh_halves = std::iter::once(active.ssh.is_some())
+            .chain(additional_trusted.iter().map(|keys| keys.ssh.is_some()));
+        if ssh_halves.into_iter().any(|has| has != kind.has_ssh()) {
+            let wrong = if kind.has_ssh() { "is missing" } else { "is one too many" };
+            return Err(Error::Stored(format!("its SSH key {wrong}")));
+        }
+        let ssh = active
+            .ssh
+            .as_ref()
+            .map(|key| store.open(key, &KeyPurpose::authority_ssh(*kind, cluster)))
+            .transpose()?;
         let tls = store.open(&active.tls, &KeyPurpose::authority_tls(*kind, cluster))?;
         let tls = TlsIssuer::new(tls, active.tls_root.clone())?;
         let trusted = document.trusted();
@@ -109,9 +124,10 @@ impl Authority {
         &self.trusted
     }
 
-    /// The key that signs SSH certificates.
-    pub fn ssh_key(&self) -> &KeyData {
-        self.ssh.public_key().ssh()
+    /// The key that signs SSH certificates, where the authority's kind
+    /// [has one](AuthorityKind::has_ssh).
+    pub fn ssh_key(&self) -> Option<&KeyData> {
+        self.ssh.as_ref().map(|signer| signer.public_key().ssh())
     }
 
     /// The root that signs X.509 certificates.
@@ -125,8 +141,8 @@ impl Authority {
         SpkiPin::of_spki(self.tls.signer().public_key().spki_der())
     }
 
-    pub(crate) fn ssh_signer(&self) -> &dyn Signer {
-        self.ssh.as_ref()
+    pub(crate) fn ssh_signer(&self) -> Result<&dyn Signer> {
+        self.ssh.as_deref().ok_or(Error::NoSshHalf(self.kind()))
     }
 
     pub(crate) fn tls_issuer(&self) -> &TlsIssuer {

@@ -106,6 +106,7 @@ impl UserDraft {
                     spiffe: Some(identity.subject.spiffe_id(&identity.cluster)),
                     names: Vec::new(),
                     key_use: KeyUse::Client,
+                    key_encipherment: false,
                 })
             }
             None => None,
@@ -116,7 +117,7 @@ impl UserDraft {
 }
 
 /// A certificate for a server that clients of the cluster verify, but that is no member of it and
-/// has no identity: the proxy's web pages, a database server. X.509 only, server use only.
+/// has no identity: the proxy's web pages. X.509 only, server use only.
 #[derive(Clone, Debug)]
 pub struct ServerDraft {
     /// The cluster whose host authority signs it.
@@ -145,6 +146,7 @@ impl ServerDraft {
             spiffe: None,
             names,
             key_use: KeyUse::Server,
+            key_encipherment: false,
         };
         parts.vetted(AuthorityKind::Host, cluster, None, None, Some(tls))
     }

@@ -143,6 +143,7 @@ impl HostDraft {
                     spiffe: Some(identity.subject.spiffe_id(&identity.cluster)),
                     names,
                     key_use: KeyUse::Both,
+                    key_encipherment: false,
                 })
             }
             None => None,

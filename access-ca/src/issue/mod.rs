@@ -1,5 +1,6 @@
 //! Issuing: draft → vetted → signed.
 
+mod database;
 mod draft;
 mod host;
 mod names;
@@ -9,6 +10,7 @@ mod ssh;
 mod vetted;
 mod x509;
 
+pub use database::{DatabaseClientDraft, DatabaseServer, DatabaseServerDraft};
 pub use draft::{ServerDraft, SshPermissions, UserDraft};
 pub use host::HostDraft;
 pub use names::SanName;

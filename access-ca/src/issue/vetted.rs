@@ -108,7 +108,7 @@ impl Vetted {
             .map(|tls| x509::sign(tls, &document, &parts, authority.tls_issuer()))
             .transpose()?;
         let ssh =
-            ssh.map(|ssh| ssh::sign(ssh, document, &parts, authority.ssh_signer())).transpose()?;
+            ssh.map(|ssh| ssh::sign(ssh, document, &parts, authority.ssh_signer()?)).transpose()?;
         Ok(Signed {
             identity,
             validity: parts.validity,

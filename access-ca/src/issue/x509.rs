@@ -24,6 +24,9 @@ pub(super) struct VettedTls {
     pub(super) spiffe: Option<String>,
     pub(super) names: Vec<SanName>,
     pub(super) key_use: KeyUse,
+    /// Whether the key usage says `keyEncipherment` too, which some servers ask for whatever the
+    /// key's algorithm is.
+    pub(super) key_encipherment: bool,
 }
 
 /// What the key is used for in TLS.
@@ -46,6 +49,8 @@ const SERVER_AUTH: [u8; 8] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
 const CLIENT_AUTH: [u8; 8] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 /// The BIT STRING `digitalSignature` alone: seven unused bits.
 const DIGITAL_SIGNATURE: [u8; 2] = [0x07, 0x80];
+/// The BIT STRING `digitalSignature`, `keyEncipherment`: five unused bits.
+const SIGNATURE_AND_ENCIPHERMENT: [u8; 2] = [0x05, 0xa0];
 static IDENTITY: LazyLock<Vec<u8>> = LazyLock::new(|| oid(&X509_IDENTITY_OID));
 
 pub(super) fn sign(
@@ -72,7 +77,9 @@ fn to_be_signed(
     parts: &VettedParts,
     issuer: &TlsIssuer,
 ) -> Vec<u8> {
-    let VettedTls { spki, common_name, spiffe, names, key_use } = vetted;
+    let VettedTls { spki, common_name, spiffe, names, key_use, key_encipherment } = vetted;
+    let key_usage =
+        if *key_encipherment { &SIGNATURE_AND_ENCIPHERMENT } else { &DIGITAL_SIGNATURE };
     let mut writer = Writer::with_capacity(768 + document.len() + spki.len() + 64 * names.len());
     writer.nested(tag::SEQUENCE, |w| {
         w.nested(tag::context_constructed(0), |w| w.value(tag::INTEGER, &[2]));
@@ -97,7 +104,7 @@ fn to_be_signed(
             w.nested(tag::SEQUENCE, |w| {
                 w.raw(issuer.key_identifier());
                 extension(w, &BASIC_CONSTRAINTS, true, |w| w.value(tag::SEQUENCE, &[]));
-                extension(w, &KEY_USAGE, true, |w| w.value(tag::BIT_STRING, &DIGITAL_SIGNATURE));
+                extension(w, &KEY_USAGE, true, |w| w.value(tag::BIT_STRING, key_usage));
                 extended_key_usage(w, *key_use);
                 subject_alt_names(w, spiffe.as_deref(), names);
                 if !document.is_empty() {
@@ -134,6 +141,10 @@ fn extended_key_usage(w: &mut Writer, key_use: KeyUse) {
 }
 
 fn subject_alt_names(w: &mut Writer, spiffe: Option<&str>, names: &[SanName]) {
+    if spiffe.is_none() && names.is_empty() {
+        // An empty list of names is malformed (RFC 5280, section 4.2.1.6).
+        return;
+    }
     extension(w, &SUBJECT_ALT_NAME, false, |w| {
         w.nested(tag::SEQUENCE, |w| {
             for name in names {
