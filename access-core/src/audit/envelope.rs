@@ -45,6 +45,9 @@ pub struct Envelope {
     pub extra: Map<String, Value>,
 }
 
+/// As much as most events take, so that writing one seldom moves it.
+const TYPICAL_BYTES: usize = 1024;
+
 /// A text that is no event.
 #[derive(Debug, thiserror::Error)]
 #[error("not an audit event: {0}")]
@@ -56,7 +59,9 @@ impl Envelope {
     /// # Errors
     /// [`EnvelopeError`] when a field can't be written as JSON; those defined here can.
     pub fn to_json(&self) -> Result<Vec<u8>, EnvelopeError> {
-        Ok(serde_json::to_vec(self)?)
+        let mut json = Vec::with_capacity(TYPICAL_BYTES);
+        serde_json::to_writer(&mut json, self)?;
+        Ok(json)
     }
 
     /// Reads an event.

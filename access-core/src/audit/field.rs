@@ -1,5 +1,7 @@
 //! What a field of an event can hold, and how a set of fields is written and read.
 
+use std::sync::Arc;
+
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -171,4 +173,17 @@ pub trait Fields: Sized {
     /// # Errors
     /// [`FieldError`] names the first that is missing or malformed.
     fn read(map: &mut Map<String, Value>) -> Result<Self, FieldError>;
+}
+
+/// Sets that a session makes once and all of its events share.
+impl<T: Fields> Fields for Arc<T> {
+    const FIELDS: &'static [FieldInfo] = T::FIELDS;
+
+    fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        T::write(self, map)
+    }
+
+    fn read(map: &mut Map<String, Value>) -> Result<Self, FieldError> {
+        T::read(map).map(Self::new)
+    }
 }

@@ -13,7 +13,9 @@ const MARK_ROOM: usize = 32;
 /// library that quotes either) gets into an event only as a `Text`: a longer one is cut on a
 /// character's boundary and ends in a mark such as `…(+1234 bytes)`, so that a reader never takes
 /// the part for the whole. Control characters are kept and escaped by JSON; [`fmt::Display`]
-/// escapes them too, so that printing a text can't drive somebody's terminal.
+/// escapes them too, so that printing a text can't drive somebody's terminal. Escaped it has at
+/// most twice `MAX` bytes: a text that is made of little else is cut earlier, so that nobody can
+/// write one that fits and whose event does not.
 ///
 /// ```
 /// use access_core::audit::Text;
@@ -69,10 +71,11 @@ impl<const MAX: usize> Text<MAX> {
     }
 
     fn cut(mut text: String, already_dropped: usize) -> Self {
-        if text.len() <= MAX && already_dropped == 0 {
+        let fits = |text: &str| text.len() <= MAX / LONGEST_ESCAPE || escaped(text) <= 2 * MAX;
+        if text.len() <= MAX && already_dropped == 0 && fits(&text) {
             return Self(text);
         }
-        let keep = boundary(&text, Self::ROOM);
+        let keep = boundary(&text, Self::ROOM.min(escaped_within(&text, 2 * Self::ROOM)));
         let dropped = text.len() - keep + already_dropped;
         text.truncate(keep);
         // Writing into a String can't fail.
@@ -80,6 +83,31 @@ impl<const MAX: usize> Text<MAX> {
         text.shrink_to_fit();
         Self(text)
     }
+}
+
+/// By how much a character can grow in JSON beyond twice its size: `\u001f` is six for one.
+const LONGEST_ESCAPE: usize = 3;
+
+/// How long a byte of a text is in a JSON string.
+const fn escaped_byte(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' | 0x08 | 0x09 | 0x0a | 0x0c | 0x0d => 2,
+        0..=0x1f => 6,
+        _ => 1,
+    }
+}
+
+fn escaped(text: &str) -> usize {
+    text.bytes().map(escaped_byte).sum()
+}
+
+/// How many bytes of a text have at most `max` in a JSON string.
+fn escaped_within(text: &str, max: usize) -> usize {
+    let lengths = text.bytes().scan(0, |sum, byte| {
+        *sum += escaped_byte(byte);
+        Some(*sum)
+    });
+    lengths.take_while(|sum| *sum <= max).count()
 }
 
 /// The last boundary between characters that is not behind `max`.
@@ -222,10 +250,21 @@ mod tests {
         fn texts_are_bounded_and_marked(text in "\\PC{0,200}") {
             let made: Text<64> = text.as_str().into();
             prop_assert!(made.as_str().len() <= 64);
-            prop_assert_eq!(made.as_str() == text, text.len() <= 64);
+            prop_assert_eq!(made.as_str() == text, text.len() <= 64 && escaped(&text) <= 128);
             prop_assert_eq!(&made, &Text::<64>::from(text.clone()));
             prop_assert_eq!(&made, &Text::<64>::of(&text));
             prop_assert_eq!(&made, &Text::<64>::from(made.as_str()), "bounding twice changes nothing");
+        }
+
+        #[test]
+        fn texts_are_bounded_in_json_too(text in "[\0-\u{1f}\"\\\\aé]{0,300}") {
+            let made: Text<128> = text.as_str().into();
+            let json = serde_json::to_string(&made).unwrap();
+            prop_assert!(json.len() <= 2 * 128 + 2, "{json}");
+            prop_assert_eq!(made.as_str() == text, text.len() <= 128 && escaped(&text) <= 256);
+            prop_assert_eq!(json.len(), escaped(made.as_str()) + 2);
+            prop_assert_eq!(&made, &Text::<128>::from(made.as_str()));
+            prop_assert_eq!(&made, &Text::<128>::of(&text));
         }
 
         #[test]

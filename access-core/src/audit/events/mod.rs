@@ -47,7 +47,10 @@ event_catalogue! {
     // resource
     ResourceCreate, ResourceUpdate, ResourceDelete, ResourceRelease,
     // database
-    DbSessionStart, DbSessionEnd, DbSessionQuery, DbSessionQueryFailed,
+    DbSessionStart, DbSessionEnd, DbSessionQuery, DbSessionQueryFailed, DbSessionResult,
+    DbSessionCancel, DbSessionMalformedPacket, DbSessionPermissionsUpdate, DbSessionUserCreate,
+    DbSessionUserDeactivate, DbPostgresParse, DbPostgresBind, DbPostgresExecute, DbPostgresClose,
+    DbPostgresFunctionCall,
     // log
     AuditDropped, AuditGap,
 }

@@ -86,6 +86,9 @@ event_fields! {
     }
 }
 
+/// Who is in which session, made once and shared by all events of a session that has many.
+pub type SharedSession = std::sync::Arc<SessionContext>;
+
 impl Actor {
     /// The admin on the Auth Service's own host, who needs no login there.
     pub fn local() -> Self {

@@ -93,7 +93,19 @@ fn end_of(start: Envelope, last_seen: &impl Fn(&SessionId) -> Option<Timestamp>)
             Some(end.into())
         }
         Event::DbSessionStart(event) => {
-            Some(DbSessionEnd { session: event.session, db: event.db }.into())
+            let stop = last_seen(&event.session.sid).unwrap_or(start.time).max(start.time);
+            let end = DbSessionEnd {
+                session: event.session,
+                db: event.db,
+                session_start: Some(start.time),
+                session_stop: Some(stop),
+                reason: Some("agent stopped".into()),
+                statements: None,
+                tx: 0,
+                rx: 0,
+                session_recording: event.session_recording,
+            };
+            Some(end.into())
         }
         _ => None,
     }
