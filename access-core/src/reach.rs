@@ -1,6 +1,7 @@
 //! How a protocol reaches what a permit allows: the only way out.
 
 use std::io;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,11 +25,63 @@ pub trait Reach: Send + Sync + 'static {
     /// [`ReachError`] when the permit is not one for a connection, or the target does not answer.
     async fn dial(&self, permit: &Permit) -> Result<Guarded<BoxedStream>, ReachError>;
 
+    /// Opens a connection as [`Reach::dial`] does, and says where it leads. Targets that have
+    /// several addresses are tried at one after the other; `skip` leaves out as many of them as
+    /// were tried before, and [`Connected::next`] says with what to go on.
+    ///
+    /// Without an implementation of its own, a target has the one address that `dial` knows.
+    ///
+    /// # Errors
+    /// As those of [`Reach::dial`].
+    async fn connect(&self, permit: &Permit, skip: usize) -> Result<Connected, ReachError> {
+        if skip > 0 {
+            let source = io::Error::new(io::ErrorKind::NotFound, "no further address");
+            return Err(ReachError::Io { what: "connecting to the target".into(), source });
+        }
+        Ok(Connected { stream: self.dial(permit).await?, place: None, next: None })
+    }
+
     /// Starts a process as the account that the permit names. It is ended when the permit ends.
     ///
     /// # Errors
     /// [`ReachError`] when the permit is not one for a process, or it cannot be started.
     async fn spawn(&self, permit: &Permit, process: ProcessRequest) -> Result<Process, ReachError>;
+}
+
+/// A connection, and where it leads.
+pub struct Connected {
+    /// The connection.
+    pub stream: Guarded<BoxedStream>,
+    /// Where it leads, if that is known.
+    pub place: Option<Arc<dyn Place>>,
+    /// What to skip to try the addresses after this one, if there are any.
+    pub next: Option<usize>,
+}
+
+impl std::fmt::Debug for Connected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = self.place.as_ref().map(|place| place.address());
+        f.debug_struct("Connected").field("place", &place).finish_non_exhaustive()
+    }
+}
+
+/// Where a connection leads: one address of one target, which a permit has opened. Only an
+/// implementation of [`Reach`] makes one.
+#[async_trait]
+pub trait Place: Send + Sync + 'static {
+    /// The host as it was configured: the name that a certificate of the target is held against.
+    fn host(&self) -> &str;
+
+    /// The address, for events.
+    fn address(&self) -> String;
+
+    /// Opens a connection to the very same server, to stop there what the permit had begun. It
+    /// can be had after the permit's end, which is when it is most needed; nothing else may be
+    /// sent over it.
+    ///
+    /// # Errors
+    /// [`ReachError::Io`] when it cannot be reached.
+    async fn dial_to_stop(&self) -> Result<BoxedStream, ReachError>;
 }
 
 /// Why a target was not reached. The text may be shown to the user, who was allowed to try.

@@ -4,14 +4,18 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use access_core::gate::{Guarded, Permit};
 use access_core::policy::{Action, Target};
-use access_core::reach::{BoxedStream, Process, ProcessRequest, Reach, ReachError};
+use access_core::reach::{
+    BoxedStream, Connected, Place, Process, ProcessRequest, Reach, ReachError,
+};
 use access_core::resource::ResourceRef;
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use crate::dial;
@@ -44,9 +48,12 @@ const KILL_GRACE: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct HostReach {
     settings: Arc<Settings>,
-    routes: Arc<HashMap<ResourceRef, Address>>,
+    routes: Arc<ArcSwap<Routes>>,
     dial_deadline: Duration,
 }
+
+/// The addresses of each target, in the order in which they are tried.
+type Routes = HashMap<ResourceRef, Vec<Address>>;
 
 impl HostReach {
     /// Starts with the defaults: 10 seconds to dial, half a second of grace, this very program
@@ -59,13 +66,39 @@ impl HostReach {
             kill_grace: KILL_GRACE,
         }
     }
+
+    /// Gives a resource other addresses, each `HOST:PORT`; none at all removes it. Connections
+    /// that are open stay. Clones of this reach share its routes.
+    ///
+    /// # Errors
+    /// [`HostError::Route`] when an address is malformed; nothing is changed then.
+    pub fn set_route<A: AsRef<str>>(
+        &self,
+        resource: &ResourceRef,
+        addresses: impl IntoIterator<Item = A>,
+    ) -> Result<(), HostError> {
+        let addresses = addresses
+            .into_iter()
+            .map(|address| Address::parse(resource, address.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.routes.rcu(|routes| {
+            let mut routes = Routes::clone(routes);
+            if addresses.is_empty() {
+                routes.remove(resource);
+            } else {
+                routes.insert(resource.clone(), addresses.clone());
+            }
+            routes
+        });
+        Ok(())
+    }
 }
 
 /// Sets a [`HostReach`] up.
 #[derive(Clone, Debug)]
 pub struct HostReachBuilder {
     sftp: Sftp,
-    routes: HashMap<ResourceRef, Address>,
+    routes: Routes,
     dial_deadline: Duration,
     kill_grace: Duration,
 }
@@ -80,6 +113,20 @@ enum Sftp {
 struct Address {
     host: String,
     port: u16,
+}
+
+impl Address {
+    fn parse(resource: &ResourceRef, address: &str) -> Result<Self, HostError> {
+        address
+            .rsplit_once(':')
+            .and_then(|(host, port)| Some((host, port.parse().ok()?)))
+            .filter(|(host, _)| !host.is_empty())
+            .map(|(host, port)| Self { host: host.to_owned(), port })
+            .ok_or_else(|| HostError::Route {
+                resource: resource.clone(),
+                address: address.to_owned(),
+            })
+    }
 }
 
 /// Why a [`HostReach`] cannot be set up.
@@ -126,7 +173,8 @@ impl HostReachBuilder {
         self
     }
 
-    /// Says at which address, `HOST:PORT`, a resource is.
+    /// Says at which address, `HOST:PORT`, a resource is. Given again for the same resource, it
+    /// adds an address, which is tried when those before it do not answer.
     ///
     /// # Errors
     /// [`HostError::Route`] when the address is malformed.
@@ -135,18 +183,9 @@ impl HostReachBuilder {
         resource: ResourceRef,
         address: impl Into<String>,
     ) -> Result<Self, HostError> {
-        let address = address.into();
-        let parsed = address
-            .rsplit_once(':')
-            .and_then(|(host, port)| Some((host, port.parse().ok()?)))
-            .filter(|(host, _)| !host.is_empty());
-        match parsed {
-            Some((host, port)) => {
-                self.routes.insert(resource, Address { host: host.to_owned(), port });
-                Ok(self)
-            }
-            None => Err(HostError::Route { resource, address }),
-        }
+        let address = Address::parse(&resource, &address.into())?;
+        self.routes.entry(resource).or_default().push(address);
+        Ok(self)
     }
 
     /// How long resolving and connecting may take together; 10 seconds unless told.
@@ -178,7 +217,7 @@ impl HostReachBuilder {
         };
         Ok(HostReach {
             settings: Arc::new(Settings { sftp, grace: self.kill_grace }),
-            routes: Arc::new(self.routes),
+            routes: Arc::new(ArcSwap::from_pointee(self.routes)),
             dial_deadline: self.dial_deadline,
         })
     }
@@ -193,20 +232,38 @@ fn open_executable(path: &Path) -> io::Result<File> {
 #[async_trait]
 impl Reach for HostReach {
     async fn dial(&self, permit: &Permit) -> Result<Guarded<BoxedStream>, ReachError> {
-        let (host, port) = self.address_of(permit)?;
-        let stream = tokio::select! {
-            biased;
-            reason = permit.ended() => {
-                Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
-            }
-            stream = dial::connect(host, port, self.dial_deadline) => stream,
+        Ok(self.connect(permit, 0).await?.stream)
+    }
+
+    async fn connect(&self, permit: &Permit, skip: usize) -> Result<Connected, ReachError> {
+        let addresses = self.addresses_of(permit)?;
+        let count = addresses.len();
+        let mut last = ReachError::Io {
+            what: "connecting to the target".into(),
+            source: io::Error::new(io::ErrorKind::NotFound, "no further address"),
         };
-        match stream {
-            Ok(stream) => Ok(permit.guard(Box::new(stream))),
-            Err(source) => {
-                Err(ReachError::Io { what: format!("connecting to {host}:{port}"), source })
+        for (at, Address { host, port }) in addresses.into_iter().enumerate().skip(skip) {
+            let stream = tokio::select! {
+                biased;
+                reason = permit.ended() => {
+                    let source = io::Error::new(io::ErrorKind::PermissionDenied, reason);
+                    return Err(ReachError::Io { what: connecting(&host, port), source });
+                }
+                stream = dial::connect(&host, port, self.dial_deadline) => stream,
+            };
+            match stream.and_then(|stream| Ok((stream.peer_addr()?, stream))) {
+                Ok((addr, stream)) => {
+                    let deadline = self.dial_deadline;
+                    return Ok(Connected {
+                        stream: permit.guard(Box::new(stream)),
+                        place: Some(Arc::new(Dialled { host, addr, deadline })),
+                        next: (at + 1 < count).then_some(at + 1),
+                    });
+                }
+                Err(source) => last = ReachError::Io { what: connecting(&host, port), source },
             }
         }
+        Err(last)
     }
 
     async fn spawn(&self, permit: &Permit, process: ProcessRequest) -> Result<Process, ReachError> {
@@ -214,10 +271,42 @@ impl Reach for HostReach {
     }
 }
 
+fn connecting(host: &str, port: u16) -> String {
+    format!("connecting to {host}:{port}")
+}
+
+/// The address that a connection was opened to; a name may lead elsewhere the next time.
+struct Dialled {
+    host: String,
+    addr: SocketAddr,
+    deadline: Duration,
+}
+
+#[async_trait]
+impl Place for Dialled {
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn address(&self) -> String {
+        self.addr.to_string()
+    }
+
+    async fn dial_to_stop(&self) -> Result<BoxedStream, ReachError> {
+        let Self { addr, .. } = self;
+        match dial::connect(&addr.ip().to_string(), addr.port(), self.deadline).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(source) => Err(ReachError::Io { what: format!("connecting to {addr}"), source }),
+        }
+    }
+}
+
 impl HostReach {
-    fn address_of<'a>(&'a self, permit: &'a Permit) -> Result<(&'a str, u16), ReachError> {
+    fn addresses_of(&self, permit: &Permit) -> Result<Vec<Address>, ReachError> {
         match permit.action() {
-            Action::SshForward { host, port, .. } => Ok((host, *port)),
+            Action::SshForward { host, port, .. } => {
+                Ok(vec![Address { host: host.clone(), port: *port }])
+            }
             Action::Database { .. }
             | Action::App { .. }
             | Action::Kubernetes { .. }
@@ -226,20 +315,20 @@ impl HostReach {
                     Target::Resource(resource) => &resource.id,
                     Target::Api { .. } => return Err(ReachError::NotPermitted("a connection")),
                 };
-                let address = self.routes.get(resource).ok_or_else(|| ReachError::Io {
+                self.routes.load().get(resource).cloned().ok_or_else(|| ReachError::Io {
                     what: format!("connecting to {resource}"),
                     source: io::Error::new(
                         io::ErrorKind::NotFound,
                         "no address is configured for it here",
                     ),
-                })?;
-                Ok((&address.host, address.port))
+                })
             }
             Action::See
             | Action::SshSession { .. }
             | Action::SshSftp { .. }
             | Action::SshListen { .. }
             | Action::SshAgent { .. }
+            | Action::DatabaseStatement { .. }
             | Action::Api(_) => Err(ReachError::NotPermitted("a connection")),
         }
     }
