@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use access_ca::SanName;
 use access_client::proto;
+use access_client::types::DbProtocol;
 use access_core::UserName;
 use access_core::policy::ApiKind;
 use serde_json::json;
@@ -35,7 +36,7 @@ impl AuthService {
             .inner
             .live
             .authorities()
-            .trusted()
+            .public()
             .map(|authority| {
                 let pins = authority.pins().map_err(|err| Error::stored("authority", err))?;
                 Ok(json!({
@@ -123,6 +124,12 @@ impl AuthService {
             })
             .collect::<Result<_>>()?;
         let ttl = crate::users::ttl(request.ttl_seconds, SERVER_TTL, MAX_SERVER_TTL)?;
-        self.issue_server(names, keys, ttl).await
+        match request.database.as_str() {
+            "" => self.issue_server(names, keys, ttl).await,
+            protocol => {
+                let protocol = DbProtocol::parse(protocol)?;
+                self.issue_database_server(protocol, names, keys, ttl).await
+            }
+        }
     }
 }

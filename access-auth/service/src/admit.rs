@@ -62,6 +62,7 @@ methods! {
     WhoAmI = "Identity.WhoAmI": Need::Identity,
     RenewHost = "Identity.RenewHost": Need::Host,
     Logout = "Identity.Logout": Need::User,
+    IssueDatabaseCertificate = "Identity.IssueDatabaseCertificate": Need::Host,
     Status = "Admin.Status": Need::Api(Verb::Read, ApiKind::ClusterConfig),
     CreateUser = "Admin.CreateUser": Need::Api(Verb::Create, ApiKind::User),
     ResetUser = "Admin.ResetUser": Need::Api(Verb::Update, ApiKind::User),

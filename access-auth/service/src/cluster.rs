@@ -81,6 +81,7 @@ async fn find(backend: &dyn Backend, options: &Options, made: bool) -> Result<Op
         )));
     }
     let keys: Arc<dyn KeyStore> = Arc::new(SoftwareKeyStore::new(sealing_key(options, false)?));
+    complete(backend, &config.cluster_name, &*keys, options.clock.now()).await?;
     let open = async |kind: AuthorityKind| {
         let key = store::key(["authorities", kind.as_str(), config.cluster_name.as_str()])?;
         let row = store::row::<AuthorityDocument>(backend, &key)
@@ -91,8 +92,36 @@ async fn find(backend: &dyn Backend, options: &Options, made: bool) -> Result<Op
     let authorities = Authorities {
         user: open(AuthorityKind::User).await?,
         host: open(AuthorityKind::Host).await?,
+        db: open(AuthorityKind::Db).await?,
+        db_client: open(AuthorityKind::DbClient).await?,
     };
     Ok(Some(Found { config, authorities, keys, made }))
+}
+
+/// Makes the authorities that a cluster of an earlier version does not have. What proves
+/// identities is never made anew: everything hangs on it, and that it is missing is a fault.
+async fn complete(
+    backend: &dyn Backend,
+    cluster: &ClusterName,
+    keys: &dyn KeyStore,
+    now: Timestamp,
+) -> Result<()> {
+    for kind in AuthorityKind::ALL.into_iter().filter(|kind| !kind.proves_identities()) {
+        let key = store::key(["authorities", kind.as_str(), cluster.as_str()])?;
+        if backend.get(&key).await?.is_some() {
+            continue;
+        }
+        let batch = Batch::new()
+            .when(Condition::absent(key))
+            .then(make_authority(cluster, kind, keys, now)?);
+        match backend.batch(batch).await {
+            Ok(_) => tracing::info!(%kind, "made an authority that this cluster did not have yet"),
+            // Another replica was faster.
+            Err(access_backend::Error::ConditionFailed { .. }) => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+    Ok(())
 }
 
 fn make(cluster: &ClusterName, options: &Options, keys: &dyn KeyStore) -> Result<Batch> {

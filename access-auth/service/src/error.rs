@@ -130,6 +130,7 @@ fn is_request(err: &access_ca::Error) -> bool {
             | Ca::NoPrincipals(_)
             | Ca::NoNames
             | Ca::Name { .. }
+            | Ca::Account { .. }
             | Ca::Identity(_)
             | Ca::Id(_)
     )

@@ -11,7 +11,7 @@ use access_client::proto;
 use access_client::types::UserDocument;
 use access_core::audit::events::CertCreate;
 use access_core::audit::{AuditSink, Durability, Object};
-use access_core::identity::{Identity, Service, SourcePin, Subject};
+use access_core::identity::{Identity, Service, SourcePin, Subject, TrustedAuthority};
 use access_core::policy::{certificate_limits, logins_for};
 use access_core::{HostId, Login, ResourceRef, Timestamp, UserName, Validity};
 use ssh_key::public::KeyData;
@@ -28,7 +28,7 @@ const NO_LOGIN: &str = "no-login-";
 /// Keys to be certified, read.
 pub(crate) struct Keys {
     ssh: Option<KeyData>,
-    tls: Option<Vec<u8>>,
+    pub(crate) tls: Option<Vec<u8>>,
 }
 
 impl Keys {
@@ -191,13 +191,17 @@ impl AuthService {
 
     fn credentials(&self, signed: &Signed, host: Option<&HostId>) -> Result<proto::Credentials> {
         let authorities = self.inner.live.authorities();
-        let authorities = authorities
-            .trusted()
-            .map(|authority| {
-                proto::Authority::try_from(authority).map_err(|err| Error::stored("authority", err))
-            })
-            .into_iter()
-            .collect::<Result<_>>()?;
+        self.credentials_with(signed, host, &authorities.trusted())
+    }
+
+    /// Certificates, and what their holder is to trust.
+    pub(crate) fn credentials_with(
+        &self,
+        signed: &Signed,
+        host: Option<&HostId>,
+        authorities: &[&TrustedAuthority],
+    ) -> Result<proto::Credentials> {
+        let authorities = authorities.iter().map(|one| public(one)).collect::<Result<_>>()?;
         Ok(proto::Credentials {
             ssh_certificate: signed.ssh_openssh()?.unwrap_or_default(),
             tls_chain: signed.tls_chain().into_iter().map(|cert| cert.to_vec()).collect(),
@@ -211,9 +215,21 @@ impl AuthService {
 
     /// Writes down that a certificate exists, before it is handed out.
     async fn record(&self, cert_type: &str, name: &str, signed: &Signed) -> Result<()> {
+        self.record_with(cert_type, [("user", name)], signed).await
+    }
+
+    /// The same, with more to say of whom it is for.
+    pub(crate) async fn record_with(
+        &self,
+        cert_type: &str,
+        said: impl IntoIterator<Item = (&str, &str)>,
+        signed: &Signed,
+    ) -> Result<()> {
         let mut about = Object::default();
         let mut set = |key: &str, value: serde_json::Value| about.0.insert(key.into(), value);
-        set("user", name.into());
+        for (key, value) in said {
+            set(key, value.into());
+        }
         if let Some(identity) = signed.identity() {
             let texts = |texts: Vec<&str>| texts.into_iter().take(128).collect::<Vec<_>>().into();
             if !identity.roles.is_empty() {
@@ -234,6 +250,11 @@ impl AuthService {
         let event = CertCreate { cert_type: cert_type.into(), identity: about };
         Ok(self.inner.audit.accept(event.into(), Durability::Synced).await?)
     }
+}
+
+/// The public half of an authority, as the API carries it.
+pub(crate) fn public(authority: &TrustedAuthority) -> Result<proto::Authority> {
+    proto::Authority::try_from(authority).map_err(|err| Error::stored("authority", err))
 }
 
 fn expires(moment: Timestamp) -> serde_json::Value {

@@ -43,6 +43,7 @@ mod api;
 mod audit;
 mod caller;
 mod cluster;
+mod databases;
 mod error;
 mod hosts;
 mod issue;

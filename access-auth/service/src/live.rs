@@ -8,7 +8,7 @@ use access_backend::{Backend, Item, Key, Prefix, Revision, WatchEvent};
 use access_ca::{Authority, AuthorityDocument, KeyStore};
 use access_client::types::{ClusterConfigSpec, Document, LockDocument, RoleDocument, UserDocument};
 use access_core::gate::RolePolicy;
-use access_core::identity::{AuthorityKind, SharedTrust, TrustStore};
+use access_core::identity::{AuthorityKind, SharedTrust, TrustStore, TrustedAuthority};
 use access_core::policy::{PolicyBuilder, PolicySnapshot};
 use access_core::{Clock, ClusterName, RoleName, Timestamp, UserName};
 use arc_swap::ArcSwap;
@@ -30,12 +30,40 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(crate) struct Authorities {
     pub(crate) user: Arc<Authority>,
     pub(crate) host: Arc<Authority>,
+    pub(crate) db: Arc<Authority>,
+    pub(crate) db_client: Arc<Authority>,
 }
 
 impl Authorities {
-    /// What others trust.
-    pub(crate) fn trusted(&self) -> [&access_core::identity::TrustedAuthority; 2] {
+    /// What the cluster's members trust one another by.
+    pub(crate) fn trusted(&self) -> [&TrustedAuthority; 2] {
         [self.user.trusted(), self.host.trusted()]
+    }
+
+    /// The public halves of all.
+    pub(crate) fn public(&self) -> [&TrustedAuthority; 4] {
+        AuthorityKind::ALL.map(|kind| self.of_kind(kind).trusted())
+    }
+
+    fn of_kind(&self, kind: AuthorityKind) -> &Arc<Authority> {
+        match kind {
+            AuthorityKind::User => &self.user,
+            AuthorityKind::Host => &self.host,
+            AuthorityKind::Db => &self.db,
+            AuthorityKind::DbClient => &self.db_client,
+        }
+    }
+
+    /// The same with one of them replaced.
+    fn with(&self, opened: Arc<Authority>) -> Self {
+        let pick =
+            |kind| Arc::clone(if opened.kind() == kind { &opened } else { self.of_kind(kind) });
+        Self {
+            user: pick(AuthorityKind::User),
+            host: pick(AuthorityKind::Host),
+            db: pick(AuthorityKind::Db),
+            db_client: pick(AuthorityKind::DbClient),
+        }
     }
 
     fn trust_store(&self, cluster: &ClusterName) -> Result<TrustStore> {
@@ -323,19 +351,11 @@ impl Live {
         let document: AuthorityDocument = serde_json::from_slice(&item.value)
             .map_err(|err| Error::stored(item.key.as_str(), err))?;
         let now = self.authorities();
-        let of_kind = match document.kind {
-            AuthorityKind::User => &now.user,
-            AuthorityKind::Host => &now.host,
-        };
-        if *of_kind.document() == document || document.cluster != self.cluster {
+        let same = *now.of_kind(document.kind).document() == document;
+        if same || document.cluster != self.cluster {
             return Ok(());
         }
-        let kind = document.kind;
-        let opened = Arc::new(Authority::open(&*self.keys, document)?);
-        let next = match kind {
-            AuthorityKind::User => Authorities { user: opened, host: Arc::clone(&now.host) },
-            AuthorityKind::Host => Authorities { user: Arc::clone(&now.user), host: opened },
-        };
+        let next = now.with(Arc::new(Authority::open(&*self.keys, document)?));
         self.trust.replace(next.trust_store(&self.cluster)?);
         self.authorities.store(Arc::new(next));
         Ok(())

@@ -95,6 +95,8 @@ pub struct Limits {
     pub entry_per_connection: Rate,
     /// Calls of one identity.
     pub calls: Rate,
+    /// Certificates for database accounts that one agent asks for.
+    pub db_certificates: Rate,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
     /// How long a call that is no stream may take.
@@ -128,6 +130,7 @@ impl Default for Limits {
             ping: Rate::new(4_000, 400.0),
             entry_per_connection: Rate::new(30, 1.0),
             calls: Rate::new(2_000, 500.0),
+            db_certificates: Rate::new(500, 50.0),
             handshake: Duration::from_secs(10),
             call: Duration::from_secs(30),
             pause: Duration::from_secs(60),

@@ -9,7 +9,7 @@ use access_core::audit::AuditSink;
 use access_core::gate::{Gate, GateOptions, PolicySource};
 use access_core::identity::{SharedTrust, SpkiPin};
 use access_core::tls::SharedKey;
-use access_core::{Clock, ClusterName, Timestamp};
+use access_core::{Clock, ClusterName, HostId, Timestamp};
 use object_store::ObjectStore;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
@@ -55,6 +55,7 @@ pub(crate) struct Inner {
     pub(crate) pings: Buckets<IpAddr>,
     pub(crate) entry: Buckets<IpAddr>,
     pub(crate) calls: Buckets<Identified>,
+    pub(crate) db_certificates: Buckets<HostId>,
     pub(crate) guard: Guard,
     pub(crate) recordings: Arc<dyn ObjectStore>,
     /// Each upload gathers some megabytes.
@@ -113,6 +114,7 @@ impl AuthService {
             pings: Buckets::new(limits.ping),
             entry: Buckets::new(limits.entry),
             calls: Buckets::new(limits.calls),
+            db_certificates: Buckets::new(limits.db_certificates),
             guard: Guard::new(&limits),
             uploads: Semaphore::new(limits.uploads),
             key: Arc::new(SharedKey::empty()),

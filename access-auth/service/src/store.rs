@@ -3,7 +3,7 @@
 //! | key | what |
 //! | --- | --- |
 //! | `/cluster/cluster` | the cluster's settings |
-//! | `/users/NAME`, `/roles/NAME`, `/locks/NAME`, `/nodes/NAME`, `/servers/ID` | documents |
+//! | `/users/NAME`, `/roles/NAME`, `/locks/NAME`, `/nodes/NAME`, `/dbs/NAME`, `/servers/ID` | documents |
 //! | `/tokens/ID`, `/invites/ID`, `/recordings/SESSION` | documents without their secrets |
 //! | `/authorities/KIND/CLUSTER` | authorities, their private keys sealed |
 //! | `/private/passwords/USER` | Argon2id hashes |

@@ -16,6 +16,7 @@
 
 mod authority;
 mod cluster;
+mod db;
 mod invite;
 mod node;
 mod recording;
@@ -29,6 +30,7 @@ pub use access_core::role::{RoleDocument, RoleSpec};
 
 pub use authority::{AuthorityDocument, AuthoritySpec};
 pub use cluster::{ClusterConfigDocument, ClusterConfigSpec};
+pub use db::{DbDocument, DbProtocol, DbSpec, Health, HealthStatus};
 pub use invite::{InviteDocument, InvitePurpose, InviteSpec};
 pub use node::{NodeDocument, NodeSpec};
 pub use recording::{RecordingDocument, RecordingSpec, RecordingState};

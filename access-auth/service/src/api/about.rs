@@ -35,6 +35,16 @@ impl Identity for Api {
         .await
     }
 
+    async fn issue_database_certificate(
+        &self,
+        request: Request<proto::DatabaseCertificateRequest>,
+    ) -> Result<Response<proto::DatabaseCertificate>, Status> {
+        self.call(Method::IssueDatabaseCertificate, request, |auth, call, request| async move {
+            auth.issue_database_certificate(&call, request).await
+        })
+        .await
+    }
+
     async fn logout(
         &self,
         request: Request<proto::LogoutRequest>,

@@ -6,6 +6,7 @@ use access_client::proto;
 use access_client::types::{AuthorityDocument, AuthoritySpec};
 use access_core::Timestamp;
 use access_core::document::Metadata;
+use access_core::identity::AuthorityKind;
 use access_core::policy::ApiKind;
 
 use crate::error::{Error, Result};
@@ -26,6 +27,7 @@ const KINDS: &[KindEntry] = &[
     KindEntry { kind: ApiKind::Token, folder: "tokens" },
     KindEntry { kind: ApiKind::Invite, folder: "invites" },
     KindEntry { kind: ApiKind::Node, folder: "nodes" },
+    KindEntry { kind: ApiKind::Db, folder: "dbs" },
     KindEntry { kind: ApiKind::Server, folder: "servers" },
     KindEntry { kind: ApiKind::Authority, folder: "authorities" },
     KindEntry { kind: ApiKind::Lock, folder: "locks" },
@@ -73,6 +75,16 @@ impl KindEntry {
             _ => key.segments().next_back(),
         };
         name.unwrap_or_default().to_owned()
+    }
+
+    /// Whether a row is an authority that proves no identities. Hosts follow the others, to know
+    /// their peers by; those of earlier versions cannot read these.
+    pub(crate) fn is_authority_of_databases(self, key: &Key) -> bool {
+        let name = self.name_in(key);
+        self.kind == ApiKind::Authority
+            && AuthorityKind::ALL
+                .into_iter()
+                .any(|kind| kind.as_str() == name && !kind.proves_identities())
     }
 
     /// A row as the API carries it; `None` for what has expired.

@@ -1,5 +1,6 @@
 //! Documents of every kind: one table of kinds, and reading, writing and watching over it.
 
+mod databases;
 mod events;
 mod kinds;
 mod page;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use access_backend::{Item, NewItem, Value};
 use access_client::types::{
-    ClusterConfigDocument, ClusterConfigSpec, LockDocument, NodeDocument, RoleDocument,
+    ClusterConfigDocument, ClusterConfigSpec, DbDocument, LockDocument, NodeDocument, RoleDocument,
     ServerDocument, UserDocument, UserSpec,
 };
 use access_core::document::{Document, DocumentSpec};
@@ -76,8 +76,11 @@ impl AuthService {
             ApiKind::Invite => refuse("invitations are made with `accessctl users add|reset`"),
             ApiKind::Authority => refuse("authorities are changed by rotating them"),
             ApiKind::Session => refuse("recordings are made by the hosts of sessions"),
-            ApiKind::Db
-            | ApiKind::App
+            ApiKind::Db => {
+                let db = self.prepare_db(call, DbDocument::from_value(value)?).await?;
+                self.finish(entry, db, None)
+            }
+            ApiKind::App
             | ApiKind::Kube
             | ApiKind::Desktop
             | ApiKind::Certificate
@@ -233,12 +236,12 @@ impl AuthService {
         Ok(())
     }
 
-    fn heartbeat(&self, asked: Option<Timestamp>) -> Timestamp {
+    pub(super) fn heartbeat(&self, asked: Option<Timestamp>) -> Timestamp {
         let now = self.now();
         asked.unwrap_or_else(|| now.plus(HEARTBEAT)).min(now.plus(MAX_HEARTBEAT))
     }
 
-    async fn host_record(&self, id: &HostId) -> Result<HostRecord> {
+    pub(super) async fn host_record(&self, id: &HostId) -> Result<HostRecord> {
         store::row::<HostRecord>(&*self.inner.storage.backend, &host_key(id)?)
             .await?
             .map(|row| row.value)

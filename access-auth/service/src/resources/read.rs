@@ -6,7 +6,7 @@ use access_backend::{Cursor, KeyRange, MAX_PAGE_ITEMS};
 use access_client::proto;
 use access_client::types::NodeDocument;
 use access_core::policy::{Action, ApiKind, Target, Verb, visible};
-use access_core::{HostId, Resource, ResourceName, ResourceRef};
+use access_core::{HostId, Resource, ResourceKind, ResourceName, ResourceRef};
 
 use super::kinds::{KindEntry, Public};
 use super::page::PageBuilder;
@@ -133,6 +133,12 @@ impl AuthService {
         match kind {
             ApiKind::Node => match ResourceName::new(name) {
                 Ok(name) => self.owner_of(&ResourceRef::node(name)).await,
+                Err(_) => Ok(None),
+            },
+            ApiKind::Db => match ResourceName::new(name) {
+                Ok(name) => {
+                    self.owner_of(&ResourceRef { kind: ResourceKind::Database, name }).await
+                }
                 Err(_) => Ok(None),
             },
             ApiKind::Server => Ok(HostId::new(name).ok()),

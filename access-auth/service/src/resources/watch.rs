@@ -157,6 +157,9 @@ impl Watcher {
 
     async fn put(&self, item: &access_backend::Item) -> Result<(), Ended> {
         let Some(entry) = self.entry(&item.key) else { return Ok(()) };
+        if self.call.host().is_some() && entry.is_authority_of_databases(&item.key) {
+            return Ok(());
+        }
         match entry.public(item, self.service.now()) {
             Ok(Some(public)) => Ok(self.send(Event::Put(public.document)).await?),
             Ok(None) => self.deleted(&item.key).await,

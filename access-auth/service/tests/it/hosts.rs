@@ -285,6 +285,7 @@ async fn servers_outside_get_certificates_for_names_that_are_not_ours() {
         names: names.iter().map(|name| (*name).into()).collect(),
         keys: Some(keys.public().unwrap()),
         ttl_seconds: 3600,
+        database: String::new(),
     };
     let admin = cluster.admin.admin();
     for name in ["auth.example.com", "proxy.example.com", "*.example.com", "x.node.example.com"] {

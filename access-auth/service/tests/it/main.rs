@@ -9,6 +9,7 @@
 
 mod audit;
 mod cluster;
+mod databases;
 mod documents;
 mod hosts;
 mod recordings;

@@ -48,6 +48,45 @@ async fn a_second_start_finds_the_cluster_of_the_first() {
 }
 
 #[tokio::test]
+async fn a_cluster_of_an_earlier_version_gets_the_authorities_that_it_lacks() {
+    use access_backend::{Backend, Batch, Key, Operation};
+    let (clock, dir) = (clock(), tempfile::tempdir().unwrap());
+    let store = store(&clock);
+    let first = AuthService::open(store.clone(), options(&dir, &clock)).await.unwrap();
+    let pins = first.ca_pins().unwrap();
+    first.close().await;
+    let key = |kind| Key::from_segments(["authorities", kind, "example.com"]).unwrap();
+    let remove = async |kind| {
+        store.batch(Batch::new().then(Operation::Delete(key(kind)))).await.unwrap();
+    };
+    remove("db").await;
+    remove("db_client").await;
+
+    let start = || AuthService::open(store.clone(), options(&dir, &clock));
+    let (a, b) = tokio::join!(start(), start());
+    let (second, replica) = (a.unwrap(), b.unwrap());
+    assert!(!second.is_new() && !replica.is_new());
+    assert_eq!(second.ca_pins().unwrap(), pins);
+    let roots = async |service: &AuthService, kind: &str| {
+        let request = proto::GetRequest { kind: "authority".into(), name: kind.into() };
+        let admin = AuthClient::over_stream(service.local_pipe());
+        admin.resources().get(request).await.unwrap().into_inner().json
+    };
+    for kind in ["db", "db_client"] {
+        let made = roots(&second, kind).await;
+        assert!(String::from_utf8_lossy(&made).contains("BEGIN CERTIFICATE"));
+        assert_eq!(made, roots(&replica, kind).await, "both have the one that was made");
+    }
+    second.close().await;
+    replica.close().await;
+
+    // What everything hangs on is never made anew.
+    remove("user").await;
+    let why = refusal(store, options(&dir, &clock)).await;
+    assert!(why.contains("authorities/user/example.com"), "{why}");
+}
+
+#[tokio::test]
 async fn replicas_that_start_at_once_make_one_cluster() {
     let (clock, dir) = (clock(), tempfile::tempdir().unwrap());
     let store = store(&clock);

@@ -61,6 +61,8 @@ async fn a_watch_is_a_snapshot_a_mark_and_changes() {
     assert_eq!(
         names,
         [
+            "authority/db",
+            "authority/db_client",
             "authority/host",
             "authority/user",
             "role/access",

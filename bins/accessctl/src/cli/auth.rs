@@ -33,6 +33,12 @@ pub(crate) enum ExportType {
     TlsUser,
     /// Roots of the cluster's own X.509 certificates, in PEM: what ca_pin is made of.
     TlsHost,
+    /// Roots of the certificates of self-hosted databases, in PEM: what their clients verify them
+    /// by.
+    Db,
+    /// Roots of the certificates of database accounts, in PEM: what a database has to trust its
+    /// clients by.
+    DbClient,
 }
 
 #[derive(Debug, Args)]
@@ -75,4 +81,9 @@ pub(crate) enum SignFormat {
     /// PATH.key, PATH.crt, and PATH.cas with the authorities of the other side: the cluster's hosts
     /// for a user, users and hosts for a server.
     Tls,
+    /// For a PostgreSQL server: PATH.key, PATH.crt, and PATH.cas with the authority that it has to
+    /// trust its clients by.
+    Db,
+    /// For a node of CockroachDB: the same, and in PATH.cas also the authority of its other nodes.
+    Cockroachdb,
 }

@@ -11,6 +11,8 @@ pub(crate) async fn export(cluster: &Cluster, which: ExportType) -> Result<(), E
     let kind = match which {
         ExportType::UserSsh | ExportType::TlsUser => AuthorityKind::User,
         ExportType::HostSsh | ExportType::TlsHost => AuthorityKind::Host,
+        ExportType::Db => AuthorityKind::Db,
+        ExportType::DbClient => AuthorityKind::DbClient,
     };
     let authority = cluster.get::<AuthoritySpec>(kind.as_str()).await?;
     print(&text(&authority.spec, which))
@@ -26,7 +28,9 @@ fn text(authority: &AuthoritySpec, which: ExportType) -> String {
         ExportType::HostSsh => {
             keys.map(|key| format!("@cert-authority *.{cluster} {key}\n")).collect()
         }
-        ExportType::TlsUser | ExportType::TlsHost => authority.tls_roots.concat(),
+        ExportType::TlsUser | ExportType::TlsHost | ExportType::Db | ExportType::DbClient => {
+            authority.tls_roots.concat()
+        }
     }
 }
 

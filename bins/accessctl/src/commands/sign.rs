@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use access_client::proto::{self, PublicKeys, SignHostRequest, SignUserRequest};
-use access_client::types::AuthoritySpec;
+use access_client::types::{AuthoritySpec, DbProtocol};
 use access_client::{Credentials, KeySet, certificate_pem, with_deadline};
 use access_core::Timestamp;
 use access_core::identity::{AuthorityKind, TrustedAuthority};
@@ -36,8 +36,14 @@ impl Order {
         let suffixes: &[&str] = match args.format {
             SignFormat::File => &[""],
             SignFormat::Openssh => &["", "-cert.pub"],
-            SignFormat::Tls => &[".key", ".crt", ".cas"],
+            SignFormat::Tls | SignFormat::Db | SignFormat::Cockroachdb => &[".key", ".crt", ".cas"],
         };
+        if database(args.format).is_some() && args.subject.user.is_some() {
+            return Err(Exit::usage(
+                "this format is for servers: name one with --host. Accounts of databases get \
+                 their certificates from their agents",
+            ));
+        }
         let paths: Vec<_> = suffixes.iter().map(|suffix| beside(&args.out, suffix)).collect();
         files::check_free(&paths, args.overwrite)?;
         Ok(Self { args, ttl_seconds, paths })
@@ -53,7 +59,9 @@ impl Order {
             }
             None => {
                 let names = self.args.subject.host.clone();
-                admin.sign_host(with_deadline(SignHostRequest { names, keys, ttl_seconds })).await
+                let database = database(self.args.format).map_or("", DbProtocol::as_str).to_owned();
+                let request = SignHostRequest { names, keys, ttl_seconds, database };
+                admin.sign_host(with_deadline(request)).await
             }
         };
         Ok(answer.map_err(call_exit)?.into_inner())
@@ -74,7 +82,7 @@ pub(crate) async fn sign(cluster: &Cluster, order: Order) -> Result<(), Exit> {
             let answer = order.ask(cluster, PublicKeys { tls: Vec::new(), ..public }).await?;
             (openssh(&keys, &answer)?, answer.not_after)
         }
-        SignFormat::Tls => {
+        SignFormat::Tls | SignFormat::Db | SignFormat::Cockroachdb => {
             let answer = order.ask(cluster, PublicKeys { ssh: String::new(), ..public }).await?;
             (tls(&order, &keys, &answer)?, answer.not_after)
         }
@@ -112,8 +120,13 @@ fn tls(
     SharedKey::new(chain.clone(), keys.tls.to_rustls()).map_err(|_| other_key())?;
     let authorities = answer.authorities.iter().cloned().map(TrustedAuthority::try_from);
     let authorities: Vec<_> = authorities.collect::<Result<_, _>>().map_err(client_exit)?;
-    // A user meets the cluster's hosts; a server meets users, and agents on their behalf.
-    let met = |kind| kind == AuthorityKind::Host || order.args.subject.user.is_none();
+    // A user meets the cluster's hosts; a server meets users, and agents on their behalf; a
+    // database meets accounts, and of CockroachDB also its other nodes.
+    let met = |kind| match database(order.args.format) {
+        Some(DbProtocol::Postgres) => kind == AuthorityKind::DbClient,
+        Some(DbProtocol::Cockroachdb) => !AuthorityKind::proves_identities(kind),
+        None => kind == AuthorityKind::Host || order.args.subject.user.is_none(),
+    };
     let mut cas = Zeroizing::new(String::new());
     for authority in authorities.iter().filter(|authority| met(authority.kind)) {
         let spec = AuthoritySpec::try_from(authority).map_err(client_exit)?;
@@ -130,10 +143,48 @@ fn other_key() -> Exit {
 fn tell(order: &Order, not_after: Timestamp) {
     let paths: Vec<_> = order.paths.iter().map(|path| path.display().to_string()).collect();
     note(&format!("{} written, good until {}", paths.join(", "), moment(not_after)));
+    if let Some(protocol) = database(order.args.format) {
+        note(&set_up(protocol, &paths));
+    }
     let asked = i64::try_from(order.ttl_seconds).unwrap_or(i64::MAX);
     let granted = not_after.as_secs() - clock().now().as_secs();
     if granted.saturating_add(SLACK_SECONDS) < asked {
         note("this is shorter than asked for: the user's roles or account allow no more");
+    }
+}
+
+/// The database that a format is for.
+const fn database(format: SignFormat) -> Option<DbProtocol> {
+    match format {
+        SignFormat::Db => Some(DbProtocol::Postgres),
+        SignFormat::Cockroachdb => Some(DbProtocol::Cockroachdb),
+        SignFormat::File | SignFormat::Openssh | SignFormat::Tls => None,
+    }
+}
+
+/// What to do with the files of a database: key, certificate, authorities of its clients.
+fn set_up(protocol: DbProtocol, paths: &[String]) -> String {
+    let [key, certificate, authorities] = paths else { return String::new() };
+    match protocol {
+        DbProtocol::Postgres => format!(
+            "In postgresql.conf, with files that the server's user can read:\n\n  \
+             ssl = on\n  \
+             ssl_cert_file = '{certificate}'\n  \
+             ssl_key_file = '{key}'\n  \
+             ssl_ca_file = '{authorities}'\n\n\
+             In pg_hba.conf, before other lines for the same accounts:\n\n  \
+             hostssl all all 0.0.0.0/0 cert clientcert=verify-full\n  \
+             hostssl all all ::/0 cert clientcert=verify-full\n"
+        ),
+        DbProtocol::Cockroachdb => format!(
+            "In the directory of --certs-dir, with mode 0600 for the key:\n\n  \
+             cp {certificate} node.crt\n  \
+             cp {key} node.key\n  \
+             cp {authorities} ca-client.crt\n  \
+             accessctl auth export --type=db > ca.crt\n\n\
+             Where the cluster has authorities of its own, append to ca.crt and ca-client.crt \
+             instead. Then start each node with `cockroach start --certs-dir=DIR`.\n"
+        ),
     }
 }
 
