@@ -78,6 +78,7 @@ const NO_PROTOCOL: &[Never] = &[
     ("rusqlite", "no store outside Auth"),
     ("argon2", "no password hash outside Auth"),
     ("rcgen", "no authority outside Auth"),
+    ("access-postgres", "protocols are registered by the program"),
     ("access-ssh", "protocols are registered by the program"),
     ("russh", "protocols are registered by the program"),
 ];
@@ -102,6 +103,7 @@ pub(super) const MEMBERS: &[CrateRule] = &[
     member("access-agent", &["access-core", "access-tunnel", "access-client"], NO_PROTOCOL),
     member("access-host", &["access-core"], NO_CLUSTER),
     member("access-ssh", &["access-core"], NO_CLUSTER),
+    member("access-postgres", &["access-core"], NO_CLUSTER),
     // What daemons share holds how a host joins, too, and how its SSH keys come from that.
     member(
         "access-daemon",
@@ -150,6 +152,7 @@ pub(super) const MEMBERS: &[CrateRule] = &[
             "access-proxy",
             // The proxy joins and renews as an agent does.
             "access-agent",
+            "access-postgres",
             "access-ssh",
             "access-host",
             "access-daemon",
@@ -163,6 +166,7 @@ pub(super) const MEMBERS: &[CrateRule] = &[
             "access-client",
             "access-tunnel",
             "access-agent",
+            "access-postgres",
             "access-ssh",
             "access-host",
             "access-daemon",
@@ -183,6 +187,7 @@ pub(super) const OWNED: &[(&str, &[&str], &str)] = &[
     // The end-to-end tests forge certificates with it.
     ("rcgen", &["access-ca", "access-e2e"], "certificates are made by access-ca"),
     ("russh", &["access-ssh"], "SSH is spoken by access-ssh"),
+    ("postgres-protocol", &["access-postgres"], "PostgreSQL is spoken by access-postgres"),
     ("object_store", &["access-auth"], "recordings are stored by access-auth"),
 ];
 

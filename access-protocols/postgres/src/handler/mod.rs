@@ -1,0 +1,191 @@
+//! The server of databases: an agent's, or one that stands by itself.
+
+mod cancel;
+mod journal;
+mod judge;
+mod relay;
+mod serve;
+mod session;
+mod tape;
+mod target;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use access_core::audit::AuditSink;
+use access_core::credentials::TargetCredentials;
+use access_core::protocol::{Incoming, Protocol};
+use access_core::reach::Reach;
+use access_core::recording::Recorder;
+use access_core::{Clock, Gate, ResourceKind};
+use async_trait::async_trait;
+
+use crate::database::Databases;
+use crate::error::PostgresError;
+use crate::options::PostgresOptions;
+use crate::wire::CancelRequest;
+use cancel::Registry;
+
+/// Serves databases to PostgreSQL's clients. See the [crate's documentation](crate).
+#[derive(Clone)]
+pub struct PostgresServer {
+    parts: Arc<Parts>,
+}
+
+/// What all sessions share.
+pub(crate) struct Parts {
+    gate: Arc<Gate>,
+    reach: Arc<dyn Reach>,
+    audit: Arc<dyn AuditSink>,
+    clock: Arc<dyn Clock>,
+    recorder: Option<Arc<dyn Recorder>>,
+    credentials: Option<Arc<dyn TargetCredentials>>,
+    databases: Databases,
+    options: PostgresOptions,
+    registry: Arc<Registry>,
+}
+
+/// Gathers what a [`PostgresServer`] needs.
+#[derive(Default)]
+pub struct PostgresServerBuilder {
+    gate: Option<Arc<Gate>>,
+    reach: Option<Arc<dyn Reach>>,
+    audit: Option<Arc<dyn AuditSink>>,
+    clock: Option<Arc<dyn Clock>>,
+    recorder: Option<Arc<dyn Recorder>>,
+    credentials: Option<Arc<dyn TargetCredentials>>,
+    databases: Option<Databases>,
+    options: PostgresOptions,
+}
+
+impl PostgresServer {
+    /// A builder. All but the recorder, the credentials and the options must be given.
+    pub fn builder() -> PostgresServerBuilder {
+        PostgresServerBuilder::default()
+    }
+
+    /// The databases that are served, to be replaced while it runs.
+    pub fn databases(&self) -> &Databases {
+        &self.parts.databases
+    }
+
+    /// Has the query of a session cancelled, as a client asks that came without TLS; see
+    /// [`prelude::open`](crate::prelude::open). Returns when the database has been told, with
+    /// whether it was: the client is not to know.
+    pub async fn cancel(&self, request: &CancelRequest, client: Option<SocketAddr>) -> bool {
+        self.parts.cancel(request, client).await
+    }
+}
+
+impl Parts {
+    async fn cancel(&self, request: &CancelRequest, client: Option<SocketAddr>) -> bool {
+        let done = self.registry.cancel(request, client, &self.audit, &self.clock);
+        let in_time = tokio::time::timeout(self.options.connect_deadline, done);
+        in_time.await.unwrap_or(false)
+    }
+}
+
+impl PostgresServerBuilder {
+    /// Decides who may do what.
+    #[must_use]
+    pub fn gate(mut self, gate: Arc<Gate>) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
+    /// Leads to the databases.
+    #[must_use]
+    pub fn reach(mut self, reach: Arc<dyn Reach>) -> Self {
+        self.reach = Some(reach);
+        self
+    }
+
+    /// Takes the events. Usually the sink that the gate writes to as well.
+    #[must_use]
+    pub fn audit(mut self, audit: Arc<dyn AuditSink>) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
+    /// Tells the time.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Records sessions. Without one, users whose sessions must be recorded get none.
+    #[must_use]
+    pub fn recorder(mut self, recorder: Arc<dyn Recorder>) -> Self {
+        self.recorder = Some(recorder);
+        self
+    }
+
+    /// Makes the certificates that databases are shown. Without it, none can be reached that ask
+    /// for one.
+    #[must_use]
+    pub fn credentials(mut self, credentials: Arc<dyn TargetCredentials>) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// The databases that are served.
+    #[must_use]
+    pub fn databases(mut self, databases: Databases) -> Self {
+        self.databases = Some(databases);
+        self
+    }
+
+    /// Limits and deadlines.
+    #[must_use]
+    pub fn options(mut self, options: PostgresOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The server.
+    ///
+    /// # Errors
+    /// [`PostgresError::Missing`] names what was not given.
+    pub fn build(self) -> Result<PostgresServer, PostgresError> {
+        let parts = Parts {
+            gate: self.gate.ok_or(PostgresError::Missing("a gate"))?,
+            reach: self.reach.ok_or(PostgresError::Missing("a reach"))?,
+            audit: self.audit.ok_or(PostgresError::Missing("an audit sink"))?,
+            clock: self.clock.ok_or(PostgresError::Missing("a clock"))?,
+            recorder: self.recorder,
+            credentials: self.credentials,
+            databases: self.databases.ok_or(PostgresError::Missing("databases"))?,
+            options: self.options,
+            registry: Arc::default(),
+        };
+        Ok(PostgresServer { parts: Arc::new(parts) })
+    }
+}
+
+#[async_trait]
+impl Protocol for PostgresServer {
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Database
+    }
+
+    async fn serve(&self, connection: Incoming) {
+        serve::serve(&self.parts, connection).await;
+    }
+}
+
+impl std::fmt::Debug for PostgresServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresServer")
+            .field("options", &self.parts.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for PostgresServerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresServerBuilder")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,394 @@
+//! One task between a client and a database: both directions under one poll, no buffer while
+//! nothing passes, and nothing passes to the client before its event is accepted.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use access_core::gate::EndReason;
+use access_core::reach::BoxedStream;
+use bytes::{Buf, Bytes, BytesMut};
+use futures::FutureExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::io::poll_read_buf;
+
+use super::session::{Cause, Session};
+use crate::machine::{Out, Step};
+use crate::wire::encode;
+
+/// The least and the most that is read at once.
+const READ_LEAST: usize = 8 * 1024;
+const READ_MOST: usize = 64 * 1024;
+/// The most pieces that are written at once.
+const GATHER: usize = 16;
+/// As often one side is served before others of the runtime are.
+const ROUNDS: usize = 32;
+/// How often it is looked whether something waits to be told: what was sent is told within twice
+/// this time, however long its answer takes.
+const TICK: Duration = Duration::from_millis(45);
+/// How long the database may take to answer what a client has sent that is gone.
+const LEAVING: Duration = Duration::from_secs(1);
+
+/// One direction.
+pub(super) struct Way {
+    /// Read and not yet passed.
+    pub(super) buf: BytesMut,
+    /// To be written.
+    pub(super) out: Out,
+    /// There may be something in the buffer that the machine has not seen.
+    pub(super) fresh: bool,
+    /// The reader is at its end.
+    ended: bool,
+    /// Nobody takes what is written.
+    dead: bool,
+    /// Something was written and not flushed.
+    dirty: bool,
+    /// How much to read at once.
+    chunk: usize,
+    /// What was read.
+    pub(super) bytes: u64,
+}
+
+impl Way {
+    pub(super) fn new(buf: BytesMut) -> Self {
+        Self {
+            fresh: !buf.is_empty(),
+            buf,
+            out: Out::default(),
+            ended: false,
+            dead: false,
+            dirty: false,
+            chunk: READ_LEAST,
+            bytes: 0,
+        }
+    }
+
+    /// Reads more; ready with whether there is any.
+    fn poll_read(
+        &mut self,
+        from: &mut BoxedStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<bool>> {
+        self.buf.reserve(self.chunk);
+        let room = self.buf.capacity() - self.buf.len();
+        match poll_read_buf(Pin::new(from), cx, &mut self.buf) {
+            Poll::Pending => {
+                if self.buf.is_empty() {
+                    self.buf = BytesMut::new();
+                    self.chunk = READ_LEAST;
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Ok(0)) => Poll::Ready(Ok(false)),
+            Poll::Ready(Ok(count)) => {
+                if count >= room.min(self.chunk) {
+                    self.chunk = (self.chunk * 2).min(READ_MOST);
+                }
+                self.bytes += count as u64;
+                self.fresh = true;
+                Poll::Ready(Ok(true))
+            }
+            Poll::Ready(Err(err)) => Poll::Ready(Err(err)),
+        }
+    }
+
+    /// Writes what is to be written; ready when all of it is.
+    fn poll_out(&mut self, to: &mut BoxedStream, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.out.pieces.is_empty() {
+            if self.dead {
+                self.out.pieces.clear();
+                break;
+            }
+            match poll_write_pieces(to, &self.out, cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(count @ 1..)) => {
+                    self.dirty = true;
+                    self.out.advance(count);
+                }
+                Poll::Ready(Ok(0) | Err(_)) => self.dead = true,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Flushes, now that nothing more is at hand.
+    fn poll_flush(&mut self, to: &mut BoxedStream, cx: &mut Context<'_>) {
+        if self.dirty && !self.dead {
+            match Pin::new(to).poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.dirty = false,
+                Poll::Ready(Err(_)) => self.dead = true,
+            }
+        }
+    }
+}
+
+fn poll_write_pieces(
+    to: &mut BoxedStream,
+    out: &Out,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut slices = [IoSlice::new(&[]); GATHER];
+    let mut used = 0;
+    for (slot, piece) in slices.iter_mut().zip(&out.pieces) {
+        *slot = IoSlice::new(piece);
+        used += 1;
+    }
+    match slices.get(..used) {
+        Some([one]) => Pin::new(to).poll_write(cx, one),
+        some => Pin::new(to).poll_write_vectored(cx, some.unwrap_or_default()),
+    }
+}
+
+/// What the relay asks for before it goes on.
+enum Turn {
+    /// A statement is to be judged.
+    Judge,
+    /// Notes are to be accepted.
+    Notes,
+    /// It is time to see what waits.
+    Tick,
+    /// It is over.
+    Over(Cause),
+}
+
+/// When it is looked whether something waits.
+pub(super) struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    armed: bool,
+    leaving: bool,
+}
+
+impl Timer {
+    pub(super) fn new() -> Self {
+        Self { sleep: Box::pin(sleep(Duration::ZERO)), armed: false, leaving: false }
+    }
+}
+
+impl Session {
+    /// Relays until it is over.
+    pub(super) async fn relay(&mut self) -> Cause {
+        loop {
+            let turn = std::future::poll_fn(|cx| self.poll(cx)).await;
+            let done = match turn {
+                Turn::Over(cause) => return cause,
+                Turn::Judge => {
+                    self.judge_next().await;
+                    Ok(())
+                }
+                Turn::Notes => self.accept_notes().await,
+                Turn::Tick => self.tick().await,
+            };
+            if let Err(cause) = done {
+                return cause;
+            }
+        }
+    }
+
+    async fn judge_next(&mut self) {
+        let Some(question) = self.machine.question(&self.up.buf) else { return };
+        match self.judge.judge(question).await {
+            Ok(()) => self.machine.allow(),
+            Err(failure) => {
+                let now = self.clock.now();
+                self.machine.refuse(&failure, &mut self.up.buf, &mut self.up.out, now);
+            }
+        }
+    }
+
+    pub(super) async fn accept_notes(&mut self) -> Result<(), Cause> {
+        let notes = std::mem::take(&mut self.notes);
+        self.cancellable.session.at_statement(self.machine.statements());
+        self.tape.record(&notes).await.map_err(Cause::Recording)?;
+        self.journal.accept(notes).await.map_err(Cause::Audit)
+    }
+
+    async fn tick(&mut self) -> Result<(), Cause> {
+        let oldest = self.machine.oldest_untold();
+        if oldest.is_some_and(|sent| self.clock.now().since(sent) >= TICK) {
+            self.machine.tell(&mut self.notes);
+            self.accept_notes().await?;
+        }
+        self.tape.flush().await.map_err(Cause::Recording)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        if let Poll::Ready(reason) = self.ended.poll_unpin(cx) {
+            return Poll::Ready(Turn::Over(Cause::Ended(reason)));
+        }
+        if self.timer.armed && self.timer.sleep.as_mut().poll(cx).is_ready() {
+            self.timer.armed = false;
+            if self.timer.leaving {
+                return Poll::Ready(Turn::Over(Cause::Client));
+            }
+            return Poll::Ready(Turn::Tick);
+        }
+        for _ in 0..ROUNDS {
+            let mut moved = false;
+            if let Some(turn) = self.poll_up(cx, &mut moved) {
+                return Poll::Ready(turn);
+            }
+            if let Some(turn) = self.poll_down(cx, &mut moved) {
+                return Poll::Ready(turn);
+            }
+            if !moved {
+                self.arm(cx);
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Sets the timer, if something waits. It is left alone while it runs: setting it for every
+    /// statement would cost more than a look too many.
+    fn arm(&mut self, cx: &mut Context<'_>) {
+        let leaving = self.up.ended && !self.timer.leaving;
+        let waits = || self.machine.oldest_untold().is_some() || self.tape.deadline().is_some();
+        if leaving || (!self.timer.armed && waits()) {
+            let span = if leaving { LEAVING } else { TICK };
+            self.timer.leaving = leaving;
+            self.timer.armed = true;
+            self.timer.sleep.as_mut().reset(Instant::now() + span);
+            if self.timer.sleep.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+
+    fn poll_up(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<Turn> {
+        loop {
+            // What the server does not take any more is its own doing: it says why, or closes.
+            if self.up.poll_out(&mut self.server, cx).is_pending() {
+                return None;
+            }
+            if self.up.fresh {
+                let now = self.clock.now();
+                let step = self.machine.client(&mut self.up.buf, &mut self.up.out, now);
+                match step {
+                    Ok(Step::More) => self.up.fresh = false,
+                    Ok(Step::Judge) => return Some(Turn::Judge),
+                    Ok(Step::Tell) => {
+                        self.machine.tell(&mut self.notes);
+                        return Some(Turn::Notes);
+                    }
+                    Ok(Step::Full) if self.up.out.pieces.is_empty() => {
+                        self.up.poll_flush(&mut self.server, cx);
+                        return None;
+                    }
+                    Ok(Step::Full) => {}
+                    Ok(Step::Over) => (self.up.fresh, self.up.ended) = (false, true),
+                    Err(broken) => return Some(Turn::Over(Cause::Broken(broken))),
+                }
+                *moved = true;
+                continue;
+            }
+            if self.up.ended {
+                self.up.poll_flush(&mut self.server, cx);
+                return None;
+            }
+            match self.up.poll_read(&mut self.client, cx) {
+                Poll::Pending => {
+                    self.up.poll_flush(&mut self.server, cx);
+                    return None;
+                }
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false) | Err(_)) => {
+                    self.up.ended = true;
+                    if self.machine.at_client_boundary() && self.up.buf.is_empty() {
+                        self.up.out.push(encode::terminate());
+                    } else {
+                        // Half a message: there is nothing that the server could be told.
+                        return Some(Turn::Over(Cause::Client));
+                    }
+                }
+            }
+            *moved = true;
+        }
+    }
+
+    fn poll_down(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<Turn> {
+        loop {
+            if self.down.poll_out(&mut self.client, cx).is_pending() {
+                return None;
+            }
+            if self.down.dead && !self.up.ended {
+                self.up.ended = true;
+                *moved = true;
+            }
+            if self.down.fresh {
+                self.down.fresh = false;
+                let way = &mut self.down;
+                let done = self.machine.server(&mut way.buf, &mut way.out, &mut self.notes);
+                if let Err(broken) = done {
+                    return Some(Turn::Over(Cause::Broken(broken)));
+                }
+                *moved = true;
+                if !self.notes.is_empty() {
+                    return Some(Turn::Notes);
+                }
+                continue;
+            }
+            if self.down.ended {
+                return Some(Turn::Over(self.server_left()));
+            }
+            match self.down.poll_read(&mut self.server, cx) {
+                Poll::Pending => {
+                    self.down.poll_flush(&mut self.client, cx);
+                    return None;
+                }
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => self.down.ended = true,
+                Poll::Ready(Err(err)) => {
+                    // The permit's end cuts the stream; the reason is at hand, too.
+                    if let Some(reason) =
+                        err.get_ref().and_then(|err| err.downcast_ref::<EndReason>())
+                    {
+                        return Some(Turn::Over(Cause::Ended(reason.clone())));
+                    }
+                    self.down.ended = true;
+                }
+            }
+            *moved = true;
+        }
+    }
+
+    fn server_left(&self) -> Cause {
+        if self.up.ended {
+            return Cause::Client;
+        }
+        Cause::Server(self.machine.last_words().map(str::to_owned))
+    }
+
+    /// Writes what is left to the client, and a last message if there is a boundary for it.
+    pub(super) async fn say_farewell(&mut self, last: Option<Bytes>) {
+        if let Some(last) = last
+            && self.machine.at_boundary()
+        {
+            self.down.out.push(last);
+        }
+        let Self { client, down, .. } = self;
+        while !down.dead && !down.out.pieces.is_empty() {
+            std::future::poll_fn(|cx| down.poll_out(client, cx)).await;
+        }
+        let _ = client.shutdown().await;
+    }
+}
+
+impl Out {
+    /// Forgets what was written.
+    fn advance(&mut self, mut count: usize) {
+        while let Some(piece) = self.pieces.front_mut() {
+            if piece.len() > count {
+                piece.advance(count);
+                return;
+            }
+            count -= piece.len();
+            self.pieces.pop_front();
+        }
+        // No memory while nothing passes.
+        self.pieces = std::collections::VecDeque::new();
+    }
+}

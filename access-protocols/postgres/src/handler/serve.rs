@@ -1,0 +1,370 @@
+//! One connection: who it is and what it wants, whether it may, the database, the session.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use access_core::audit::events::{
+    Auth, DbSessionStart, DbSessionStartCode, DbTarget, Outcome, SessionContext,
+};
+use access_core::audit::{Durability, Text};
+use access_core::ids::TraceId;
+use access_core::policy::{Action, Context, Target as Aim};
+use access_core::protocol::Incoming;
+use access_core::reach::BoxedStream;
+use access_core::recording::{RecordingKind, RecordingMeta};
+use access_core::{Login, Permit, SessionId, UserName, VerifiedIdentity};
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Parts;
+use super::journal::Journal;
+use super::judge::Judge;
+use super::relay::{Timer, Way};
+use super::session::Session;
+use super::tape::Tape;
+use super::target::{self, Target};
+use crate::database::Database;
+use crate::machine::{Asked, Machine, Watch};
+use crate::wire::{self, CancelRequest, Failure, First, Startup, encode, sqlstate};
+
+/// How long a client has to take the reason for which it gets no session.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// What a client wants of a connection.
+enum Wish {
+    Session(Startup),
+    Cancel(CancelRequest),
+}
+
+/// What is known of a connection besides its bytes.
+struct Caller {
+    client_addr: Option<SocketAddr>,
+    trace_id: TraceId,
+    session: Option<u32>,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(parts: &Arc<Parts>, connection: Incoming) {
+    let Incoming { mut stream, peer, resource, client_addr, trace_id, admission, session } =
+        connection;
+    let mut buf = BytesMut::new();
+    let wish = tokio::time::timeout(parts.options.startup_deadline, wish(&mut stream, &mut buf));
+    let startup = match wish.await {
+        Ok(Ok(Ok(Wish::Session(startup)))) => startup,
+        Ok(Ok(Ok(Wish::Cancel(request)))) => {
+            parts.cancel(&request, client_addr).await;
+            return;
+        }
+        Ok(Ok(Err(failure))) => return refuse(stream, &failure).await,
+        Ok(Err(err)) => {
+            tracing::debug!(%err, %trace_id, "a database client left before it asked for anything");
+            return;
+        }
+        Err(_) => {
+            let failure =
+                Failure::fatal(sqlstate::PROTOCOL_VIOLATION, "no startup packet was sent in time");
+            return refuse(stream, &failure).await;
+        }
+    };
+    let caller = Caller { client_addr, trace_id, session };
+    let asked = match Asked::new(startup) {
+        Ok(asked) => asked,
+        Err(failure) => return refuse(stream, &failure).await,
+    };
+    let Some(who) = peer else {
+        let failure = no_certificate(parts, &asked, resource.name.as_str(), client_addr).await;
+        return refuse(stream, &failure).await;
+    };
+    drop(admission);
+    let Some(database) = parts.databases.get(&resource) else {
+        tracing::warn!(%resource, "a connection for a database that is not served here");
+        let failure = denied("access denied, or there is no such thing");
+        return refuse(stream, &failure).await;
+    };
+    match begin(parts, &who, &asked, &database, &caller).await {
+        Ok(begun) => run(parts, stream, buf, asked, &database, begun).await,
+        Err(failure) => refuse(stream, &failure).await,
+    }
+}
+
+/// Reads what the client begins with. TLS has ended before this, or is not wanted: a request for
+/// more of it is declined.
+async fn wish(stream: &mut BoxedStream, buf: &mut BytesMut) -> io::Result<Result<Wish, Failure>> {
+    let mut declined = 0;
+    loop {
+        match wire::first(buf) {
+            Ok(Some((first, used))) => {
+                let _ = buf.split_to(used);
+                match first {
+                    First::Startup(startup) => return Ok(Ok(Wish::Session(startup))),
+                    First::Cancel(request) => return Ok(Ok(Wish::Cancel(request))),
+                    First::Ssl | First::GssEnc if declined < 2 && buf.is_empty() => {
+                        declined += 1;
+                        stream.write_all(b"N").await?;
+                        stream.flush().await?;
+                    }
+                    First::Ssl | First::GssEnc => {
+                        let text = "an encryption request that cannot be there";
+                        return Ok(Err(Failure::fatal(sqlstate::PROTOCOL_VIOLATION, text)));
+                    }
+                }
+                continue;
+            }
+            Ok(None) => {}
+            Err(err) => {
+                let code = match err {
+                    wire::WireError::Version(..) => sqlstate::FEATURE_NOT_SUPPORTED,
+                    _ => sqlstate::PROTOCOL_VIOLATION,
+                };
+                return Ok(Err(Failure::fatal(code, err.to_string())));
+            }
+        }
+        if buf.capacity() == 0 {
+            buf.reserve(1024);
+        }
+        if stream.read_buf(buf).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// Tells the client why it gets no session.
+async fn refuse(mut stream: BoxedStream, failure: &Failure) {
+    tracing::debug!(%failure, "a database client gets no session");
+    let told = async {
+        stream.write_all(&encode::error_response(failure)).await?;
+        stream.flush().await?;
+        stream.shutdown().await
+    };
+    let _ = tokio::time::timeout(PARTING, told).await;
+}
+
+fn denied(message: impl Into<String>) -> Failure {
+    Failure::fatal(sqlstate::INVALID_AUTHORIZATION, message)
+}
+
+async fn no_certificate(
+    parts: &Parts,
+    asked: &Asked,
+    database: &str,
+    client: Option<SocketAddr>,
+) -> Failure {
+    let event = Auth {
+        outcome: Outcome::failed("no client certificate"),
+        user: "".into(),
+        login: Some(asked.user.as_str().into()),
+        addr_remote: client.map(Text::of),
+        server_hostname: Some(database.into()),
+        proto: Some("db".into()),
+    };
+    if let Err(err) = parts.audit.accept(event.into(), Durability::Soon).await {
+        tracing::warn!(%err, "a refusal could not be recorded");
+    }
+    denied("connection requires a client certificate of the cluster")
+        .hint("log in, and have one made for the database: access db login")
+}
+
+/// A session that may be, with a database that is ready for it.
+struct Begun {
+    permit: Permit,
+    target: Target,
+    journal: Journal,
+    user: Login,
+    number: Option<u32>,
+    tape: Tape,
+}
+
+async fn begin(
+    parts: &Arc<Parts>,
+    who: &VerifiedIdentity,
+    asked: &Asked,
+    database: &Database,
+    caller: &Caller,
+) -> Result<Begun, Failure> {
+    let bad_name = |err: access_core::ids::IdError| denied(err.to_string());
+    let user = Login::new(&asked.user).map_err(bad_name)?;
+    let action = Action::Database { user: user.clone(), database: asked.database.clone() };
+    let aim = Aim::Resource(database.resource.clone());
+    let context = Context {
+        client_addr: caller.client_addr.map(|addr| addr.ip()),
+        trace_id: Some(caller.trace_id.clone()),
+    };
+    // A denial has left its event in the gate.
+    let permit = parts.gate.authorize(who, action, aim, context).await.map_err(|err| {
+        let (user, name, db) = (&asked.user, &database.resource.id.name, &asked.database);
+        denied(err.public()).hint(format!(
+            "ask for a role that allows the database {name} (db_labels), the user {user} \
+             (db_users) and the database name {db} (db_names)"
+        ))
+    })?;
+    let mut journal = journal(parts, who, &user, asked, database, caller, &permit)?;
+    match open(parts, &permit, database, asked, &mut journal).await {
+        Ok((target, tape)) => {
+            Ok(Begun { permit, target, journal, user, number: caller.session, tape })
+        }
+        Err((failure, why)) => {
+            let event = start_event(&journal, asked, DbSessionStartCode::Denied, why, "off");
+            journal.note(event).await;
+            Err(failure)
+        }
+    }
+}
+
+/// Everything after the permit that can still go wrong, with what to tell the client, and the log.
+async fn open(
+    parts: &Arc<Parts>,
+    permit: &Permit,
+    database: &Database,
+    asked: &Asked,
+    journal: &mut Journal,
+) -> Result<(Target, Tape), (Failure, Outcome)> {
+    if asked.replication && !permit.grant().database.replication {
+        let failure = denied("your roles do not permit this: replication")
+            .hint("ask for a role with the option db_replication");
+        return Err((failure, Outcome::failed("replication is not permitted")));
+    }
+    let target = target::connect(parts, permit, database, asked)
+        .await
+        .map_err(|err| (err.failure, Outcome::failed(err.why)))?;
+    if let Some(place) = &target.stop.place {
+        let mut db = DbTarget::clone(&journal.db);
+        db.db_uri = Some(Text::of(place.address()));
+        journal.db = Arc::new(db);
+    }
+    let meta = RecordingMeta::new(
+        journal.session.sid.clone(),
+        RecordingKind::Database,
+        journal.session.user.clone(),
+        database.resource.id.to_string(),
+        parts.clock.now(),
+    );
+    let tape = Tape::start(
+        parts.recorder.as_ref(),
+        Arc::clone(&parts.clock),
+        permit.grant().limits.record,
+        meta,
+        format!("{}=> ", asked.database),
+    );
+    let tape = tape.await.map_err(|err| {
+        let text = "the session must be recorded, which is not possible";
+        (Failure::fatal(sqlstate::IO_ERROR, text), Outcome::failed(err))
+    })?;
+    let event =
+        start_event(journal, asked, DbSessionStartCode::Started, Outcome::succeeded(), tape.kept());
+    journal.write(event).await.map_err(|err| {
+        let text = "access cannot be granted: the audit log cannot be written";
+        (Failure::fatal(sqlstate::IO_ERROR, text), Outcome::failed(err))
+    })?;
+    Ok((target, tape))
+}
+
+fn journal(
+    parts: &Parts,
+    who: &VerifiedIdentity,
+    user: &Login,
+    asked: &Asked,
+    database: &Database,
+    caller: &Caller,
+    permit: &Permit,
+) -> Result<Journal, Failure> {
+    let name = UserName::new(who.name()).map_err(|err| denied(err.to_string()))?;
+    let session = SessionContext {
+        user: name,
+        login: Some(user.clone()),
+        sid: SessionId::from_random(rand::random()),
+        server_id: database.resource.host.clone(),
+        server_hostname: Some(database.resource.id.name.as_str().into()),
+        proto: "db".into(),
+        addr_remote: caller.client_addr.map(Text::of),
+        addr_local: None,
+        user_roles: who.identity().roles.iter().map(|role| role.as_str()).collect(),
+        trace_id: Some(caller.trace_id.clone()),
+    };
+    let db = DbTarget {
+        db_service: database.resource.id.name.as_str().into(),
+        db_protocol: database.protocol.as_str().into(),
+        db_uri: None,
+        db_name: Some(asked.database.as_str().into()),
+        db_user: Some(asked.user.as_str().into()),
+    };
+    Ok(Journal {
+        audit: Arc::clone(&parts.audit),
+        session: Arc::new(session),
+        db: Arc::new(db),
+        redacted: permit.grant().database.redact_parameters,
+        deadline: parts.options.audit_deadline,
+    })
+}
+
+fn start_event(
+    journal: &Journal,
+    asked: &Asked,
+    code: DbSessionStartCode,
+    outcome: Outcome,
+    kept: &'static str,
+) -> DbSessionStart {
+    DbSessionStart {
+        code,
+        session: journal.session.clone(),
+        db: journal.db.clone(),
+        outcome,
+        application_name: asked.application().map(Into::into),
+        replication: asked.replication.then_some(true),
+        session_recording: Some(kept.into()),
+    }
+}
+
+/// The session itself. What the client is told first says that it is authenticated, and which
+/// key cancels its queries.
+async fn run(
+    parts: &Arc<Parts>,
+    stream: BoxedStream,
+    buf: BytesMut,
+    asked: Asked,
+    database: &Database,
+    begun: Begun,
+) {
+    let Begun { permit, target, journal, user, number, tape } = begun;
+    let Target { stream: server, rest, welcome, stop } = target;
+    let cancellable =
+        parts.registry.enter(number, asked.secret_len(), stop.clone(), journal.clone());
+    let mut first = BytesMut::with_capacity(1024);
+    asked.negotiation(&mut first);
+    encode::authentication_ok(&mut first);
+    first.extend_from_slice(&welcome.messages);
+    if welcome.key.is_some() {
+        encode::key_data(&mut first, cancellable.number, cancellable.secret());
+    }
+    encode::ready_for_query(&mut first, welcome.status);
+    let grant = &permit.grant().database;
+    let watch =
+        Watch { read_only: grant.read_only, redact: grant.redact_parameters, columns: tape.runs() };
+    let mut session = Session {
+        client: stream,
+        server,
+        machine: Machine::new(watch),
+        up: Way::new(buf),
+        down: Way::new(rest),
+        notes: Vec::new(),
+        journal,
+        judge: Judge {
+            gate: Arc::clone(&parts.gate),
+            permit: permit.clone(),
+            user,
+            database: asked.database.as_str().into(),
+        },
+        tape,
+        clock: Arc::clone(&parts.clock),
+        ended: Box::pin(permit.ended()),
+        timer: Timer::new(),
+        cancellable,
+        stop,
+        started: parts.clock.now(),
+        over: false,
+    };
+    session.down.out.push(first.freeze());
+    tracing::debug!(resource = %database.resource.id, "a database session begins");
+    session.run().await;
+}

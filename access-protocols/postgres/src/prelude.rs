@@ -1,0 +1,277 @@
+//! A client's first words, before TLS: for whoever accepts connections, be it a proxy or an agent
+//! that listens itself.
+//!
+//! ```text
+//!  SSLRequest ─► 'S' ─► TLS       TLS at once ─► TLS       CancelRequest ─► handed over
+//!  GSSENCRequest ─► 'N' ─► again  anything else ─► an ErrorResponse, and the end
+//! ```
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use crate::wire::{self, CancelRequest, Failure, First, sqlstate};
+
+/// The content type of a TLS handshake (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
+/// Whether first bytes are a PostgreSQL client's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recognised {
+    /// They are.
+    Yes,
+    /// They are not.
+    No,
+    /// They may be; more are needed, 8 at most.
+    More,
+}
+
+/// Whether first bytes are a PostgreSQL client's. TLS is not, although a client may begin with it.
+///
+/// ```
+/// use access_postgres::prelude::{Recognised, recognise};
+/// assert_eq!(recognise(&[0, 0, 0, 8, 4, 210, 22, 47]), Recognised::Yes);
+/// assert_eq!(recognise(&[0, 0]), Recognised::More);
+/// assert_eq!(recognise(b"SSH-2.0-"), Recognised::No);
+/// ```
+pub fn recognise(first: &[u8]) -> Recognised {
+    // A length below 10,000, then a code or version 3.
+    let plausible = |at: usize, byte: u8| match at {
+        0 | 1 => byte == 0,
+        2 => byte <= (wire::MAX_STARTUP >> 8) as u8,
+        4 => byte == 0 || byte == 4,
+        5 => byte == 3 || byte == 210,
+        _ => true,
+    };
+    if !first.iter().take(8).enumerate().all(|(at, byte)| plausible(at, *byte)) {
+        return Recognised::No;
+    }
+    if first.len() < 8 { Recognised::More } else { Recognised::Yes }
+}
+
+/// What comes after a client's first words.
+#[derive(Debug)]
+pub enum Opened<S> {
+    /// TLS, whose first bytes are in the stream.
+    Tls(Prefixed<S>),
+    /// A wish to have a query cancelled. No answer is expected.
+    Cancel(CancelRequest),
+    /// Nothing: the client was told why, or left.
+    Closed,
+}
+
+/// Speaks with a client until it begins with TLS, or wants a query cancelled.
+///
+/// No byte is read past what is answered here, so that nothing which was sent in clear is ever
+/// taken for what comes within TLS. Dropping the future drops the connection.
+///
+/// # Errors
+/// Those of the stream; [`io::ErrorKind::TimedOut`] past the deadline.
+pub async fn open<S>(stream: S, deadline: Duration) -> io::Result<Opened<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match tokio::time::timeout(deadline, talk(stream)).await {
+        Ok(done) => done,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the client says nothing")),
+    }
+}
+
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<Opened<S>> {
+    let mut refused_gss = false;
+    loop {
+        let begin = stream.read_u8().await?;
+        if begin == TLS_HANDSHAKE {
+            return Ok(Opened::Tls(Prefixed::new(Bytes::copy_from_slice(&[begin]), stream)));
+        }
+        let failure = match packet(&mut stream, begin).await? {
+            Ok(First::Ssl) => {
+                stream.write_all(b"S").await?;
+                stream.flush().await?;
+                return Ok(Opened::Tls(Prefixed::new(Bytes::new(), stream)));
+            }
+            Ok(First::GssEnc) if !refused_gss => {
+                refused_gss = true;
+                stream.write_all(b"N").await?;
+                stream.flush().await?;
+                continue;
+            }
+            Ok(First::Cancel(request)) => return Ok(Opened::Cancel(request)),
+            Ok(First::GssEnc) => Failure::fatal(
+                sqlstate::PROTOCOL_VIOLATION,
+                "GSSAPI encryption is not supported here",
+            ),
+            Ok(First::Startup(_)) => {
+                Failure::fatal(sqlstate::INVALID_AUTHORIZATION, "TLS is required here").hint(
+                    "connect with sslmode=verify-full and a client certificate: access db login",
+                )
+            }
+            Err(err) => Failure::fatal(sqlstate::PROTOCOL_VIOLATION, err.to_string()),
+        };
+        stream.write_all(&wire::encode::error_response(&failure)).await?;
+        stream.shutdown().await?;
+        return Ok(Opened::Closed);
+    }
+}
+
+/// Reads one packet, and not a byte more.
+async fn packet<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    begin: u8,
+) -> io::Result<Result<First, wire::WireError>> {
+    let mut bytes = BytesMut::from(&[begin][..]);
+    loop {
+        match wire::first(&bytes) {
+            Ok(Some((first, _))) => return Ok(Ok(first)),
+            Err(err) => return Ok(Err(err)),
+            Ok(None) => {}
+        }
+        let missing = match bytes.first_chunk::<4>() {
+            None => 4 - bytes.len(),
+            Some(length) => (u32::from_be_bytes(*length) as usize).saturating_sub(bytes.len()),
+        };
+        let mut more = vec![0; missing.min(wire::MAX_STARTUP)];
+        stream.read_exact(&mut more).await?;
+        bytes.extend_from_slice(&more);
+    }
+}
+
+/// A stream with bytes that were read from it before.
+#[derive(Debug)]
+pub struct Prefixed<S> {
+    prefix: Bytes,
+    inner: S,
+}
+
+impl<S> Prefixed<S> {
+    /// A stream that begins with these bytes.
+    pub fn new(prefix: Bytes, inner: S) -> Self {
+        Self { prefix, inner }
+    }
+
+    /// The bytes that are still to be read first, and the stream.
+    pub fn into_parts(self) -> (Bytes, S) {
+        (self.prefix, self.inner)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.prefix.is_empty() || buf.remaining() == 0 {
+            return Pin::new(&mut self.inner).poll_read(cx, buf);
+        }
+        let count = self.prefix.len().min(buf.remaining());
+        buf.put_slice(self.prefix.get(..count).unwrap_or_default());
+        self.prefix.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn gss_is_declined_and_tls_taken_byte_by_byte() {
+        let (mut client, server) = tokio::io::duplex(1);
+        let opened = tokio::spawn(open(server, PATIENCE));
+        let mut answer = [0];
+        client.write_all(&[0, 0, 0, 8, 4, 210, 22, 48]).await.unwrap();
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"N");
+        client.write_all(&wire::encode::ssl_request()).await.unwrap();
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"S");
+        let Opened::Tls(stream) = opened.await.unwrap().unwrap() else { panic!("no TLS") };
+        assert!(stream.into_parts().0.is_empty(), "nothing was read past the request");
+    }
+
+    #[tokio::test]
+    async fn tls_at_once_keeps_its_first_byte() {
+        let (mut client, server) = tokio::io::duplex(64);
+        client.write_all(&[22, 3, 1]).await.unwrap();
+        let Opened::Tls(mut stream) = open(server, PATIENCE).await.unwrap() else {
+            panic!("no TLS")
+        };
+        let mut bytes = [0; 3];
+        stream.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(bytes, [22, 3, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_cancel_is_handed_over_and_clear_text_refused() {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let request = CancelRequest::new(7, [1, 2, 3, 4]);
+        client.write_all(&request.encode()).await.unwrap();
+        let Opened::Cancel(got) = open(server, PATIENCE).await.unwrap() else {
+            panic!("no cancel")
+        };
+        assert_eq!(got, request);
+
+        for bytes in
+            [wire::encode::startup(&[("user".into(), "u".into())]).to_vec(), vec![0, 1, 134, 160]]
+        {
+            let (mut client, server) = tokio::io::duplex(1024);
+            client.write_all(&bytes).await.unwrap();
+            assert!(matches!(open(server, PATIENCE).await.unwrap(), Opened::Closed));
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            assert_eq!(answer[0], b'E');
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_is_cut() {
+        let (_client, server) = tokio::io::duplex(64);
+        let err = open(server, PATIENCE).await.unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn other_protocols_are_not_taken() {
+        assert_eq!(recognise(&[22, 3, 1]), Recognised::No);
+        assert_eq!(recognise(b"GET / HTTP/1.1"), Recognised::No);
+        assert_eq!(recognise(&[0, 0, 0, 8, 9]), Recognised::No);
+        assert_eq!(recognise(&[0, 0, 0, 80, 0, 3, 0, 0, b'u']), Recognised::Yes);
+    }
+}
