@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::credentials::DatabaseCredentials;
 use crate::error::AgentError;
 use crate::heartbeat::{Heartbeat, TTL};
 use crate::membership::{HostOptions, Membership};
@@ -135,6 +136,12 @@ impl Host {
     /// A client of Auth; see [`Membership::client`].
     pub fn client(&self) -> AuthClient {
         self.inner.membership.client()
+    }
+
+    /// Client certificates for the databases that this host serves; each call makes a store of
+    /// its own.
+    pub fn database_credentials(&self) -> DatabaseCredentials {
+        DatabaseCredentials::new(self.clients(), self.inner.membership.clock())
     }
 
     /// Has a document stand in the cluster for as long as the host runs: a node, a proxy's

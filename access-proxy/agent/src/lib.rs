@@ -54,7 +54,8 @@
 //!
 //! A protocol that decides, records and audits is built between `open` and `build`, from what the
 //! host has: [`Host::policy`] for its gate, [`Host::audit`], [`Host::recorder`],
-//! [`Membership::trust`], and [`Membership::credentials`] for keys that follow renewals.
+//! [`Host::database_credentials`], [`Membership::trust`], and [`Membership::credentials`] for keys
+//! that follow renewals.
 //!
 //! # In the data directory
 //!
@@ -72,6 +73,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod credentials;
 mod error;
 mod files;
 mod heartbeat;
@@ -83,6 +85,7 @@ mod spool;
 mod tunnels;
 
 pub use agent::{Agent, AgentBuilder, AgentStatus};
+pub use credentials::DatabaseCredentials;
 pub use error::AgentError;
 pub use host::{Host, HostStatus};
 pub use membership::{AuthRoute, HostOptions, JoinToken, Membership};

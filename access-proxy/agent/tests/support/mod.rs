@@ -395,6 +395,13 @@ impl IdentityApi for FakeAuth {
         Err(Status::unimplemented("not here"))
     }
 
+    async fn issue_database_certificate(
+        &self,
+        _: Request<proto::DatabaseCertificateRequest>,
+    ) -> Result<Response<proto::DatabaseCertificate>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
     async fn renew_host(
         &self,
         request: Request<proto::RenewHostRequest>,
