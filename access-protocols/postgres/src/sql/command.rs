@@ -46,7 +46,7 @@ impl<'a> Tag<'a> {
 }
 
 /// Commands that change nothing outside their session.
-const READING: [&str; 27] = [
+const READING: [&str; 28] = [
     "SELECT",
     "SHOW",
     "EXPLAIN",
@@ -74,6 +74,7 @@ const READING: [&str; 27] = [
     "DISCARD ALL",
     "DISCARD PLANS",
     "DISCARD TEMP",
+    "DISCARD SEQUENCES",
 ];
 
 /// Statements that change rows, of which one text of a statement can have several.
@@ -212,6 +213,9 @@ const BY_WORDS: &[(&str, &str, &str)] = &[
     ("RESET", "", "RESET"),
     ("DISCARD", "ALL", "DISCARD ALL"),
     ("DISCARD", "PLANS", "DISCARD PLANS"),
+    ("DISCARD", "TEMP", "DISCARD TEMP"),
+    ("DISCARD", "TEMPORARY", "DISCARD TEMP"),
+    ("DISCARD", "SEQUENCES", "DISCARD SEQUENCES"),
     ("DISCARD", "", "DISCARD"),
     ("LISTEN", "", "LISTEN"),
     ("UNLISTEN", "", "UNLISTEN"),
