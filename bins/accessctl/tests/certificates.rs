@@ -181,3 +181,54 @@ async fn recordings_come_out_byte_for_byte() {
         "no half file is left"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_gets_what_it_needs_and_is_told_what_to_do_with_it() {
+    let auth = with_user().await;
+    let openssl = |args: &[&str]| {
+        let output = Command::new("openssl").args(args).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let path = |name: &str| auth.path(name).display().to_string();
+    for (which, name) in [("db", "db.pem"), ("db-client", "db-client.pem")] {
+        let roots = auth.ctl(&["auth", "export", &format!("--type={which}")]).await.ok().out;
+        std::fs::write(auth.path(name), &roots).unwrap();
+    }
+    let (db, db_client) = (path("db.pem"), path("db-client.pem"));
+    assert_ne!(std::fs::read(&db).unwrap(), std::fs::read(&db_client).unwrap());
+
+    let out = format!("--out={}", path("pg"));
+    let host = "--host=db.internal,10.0.0.5";
+    let done = auth.ctl(&["auth", "sign", "--format=db", host, "--ttl=90d", &out]).await.ok();
+    for line in [
+        format!("ssl_cert_file = '{}'", path("pg.crt")),
+        format!("ssl_key_file = '{}'", path("pg.key")),
+        format!("ssl_ca_file = '{}'", path("pg.cas")),
+        "hostssl all all 0.0.0.0/0 cert clientcert=verify-full".into(),
+    ] {
+        assert!(done.err.contains(&line), "{line} is not in {}", done.err);
+    }
+    assert!(is_private(&auth.path("pg.key")));
+    // Its clients are accounts, and nobody else.
+    assert_eq!(std::fs::read(auth.path("pg.cas")).unwrap(), std::fs::read(&db_client).unwrap());
+    let certificate = path("pg.crt");
+    let verify = |purpose: &str, certificate: &str| {
+        let args = ["verify", "-CAfile", &db, "-purpose", purpose, "-verify_hostname"];
+        openssl(&[&args[..], &["db.internal", certificate]].concat()).0
+    };
+    assert!(verify("sslserver", &certificate) && !verify("sslclient", &certificate));
+
+    let out = format!("--out={}", path("roach"));
+    let done = auth.ctl(&["auth", "sign", "--format=cockroachdb", host, &out]).await.ok();
+    assert!(done.err.contains("ca-client.crt") && done.err.contains("node.key"), "{done:?}");
+    let certificate = path("roach.crt");
+    assert!(verify("sslserver", &certificate) && verify("sslclient", &certificate));
+    let (_, subject) = openssl(&["x509", "-noout", "-subject", "-in", &certificate]);
+    assert_eq!(subject.trim(), "subject=CN = node");
+    let cas = std::fs::read_to_string(auth.path("roach.cas")).unwrap();
+    assert_eq!(cas.matches("BEGIN CERTIFICATE").count(), 2);
+
+    let out = format!("--out={}", path("x"));
+    let user = ["auth", "sign", "--user=alice", "--format=db", &out];
+    auth.ctl(&user).await.fails(2, &["--host"]);
+}
