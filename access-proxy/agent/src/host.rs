@@ -10,7 +10,8 @@ use access_core::gate::{PolicySource, RolePolicy};
 use access_core::recording::Recorder;
 use access_core::time::Clock;
 use access_core::{Resource, ResourceRef, Timestamp};
-use tokio::sync::watch;
+use futures::FutureExt;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -25,6 +26,8 @@ use crate::spool::{ClientSource, SpoolSink, SpoolStatus};
 
 /// How long a stopping process tries to hand over what it has.
 const HAND_OVER: Duration = Duration::from_secs(5);
+/// How long it is at least from one writing of the documents to the next.
+const CHANGES: Duration = Duration::from_secs(1);
 
 /// A host of the cluster: its membership, its cache of policy and authorities, its spool of audit
 /// events and recordings, and its heart-beats. Agents build on it with
@@ -44,6 +47,8 @@ struct Inner {
     heartbeat: Heartbeat,
     cache_ready: watch::Sender<bool>,
     announced: watch::Sender<bool>,
+    /// A document was added or replaced.
+    changed: Notify,
 }
 
 /// How a host is.
@@ -99,6 +104,7 @@ impl Host {
                 heartbeat: Heartbeat::default(),
                 cache_ready: watch::Sender::new(false),
                 announced: watch::Sender::new(false),
+                changed: Notify::new(),
             }),
         })
     }
@@ -145,12 +151,14 @@ impl Host {
     }
 
     /// Has a document stand in the cluster for as long as the host runs: a node, a proxy's
-    /// [`ServerDocument`](access_client::types::ServerDocument). Its expiry is set here.
+    /// [`ServerDocument`](access_client::types::ServerDocument). Its expiry is set here. One of the
+    /// same kind and name is replaced, and written soon: so a database's health is told of.
     pub fn advertise<S>(&self, document: Document<S>)
     where
         S: DocumentSpec + Clone + Send + Sync + 'static,
     {
         self.inner.heartbeat.add(document);
+        self.inner.changed.notify_one();
     }
 
     /// A resource as Auth stored it, with the labels that decisions look at. `None` until it was
@@ -271,6 +279,8 @@ impl Host {
         let clock: Arc<dyn Clock> = membership.clock();
         let mut pause = Pause::for_calls();
         loop {
+            // What has changed until here is written now.
+            let _ = self.inner.changed.notified().now_or_never();
             let client = self.client();
             let beat = self.inner.heartbeat.beat(&client, membership.host_id(), clock.now());
             let wait = match beat.await {
@@ -284,7 +294,15 @@ impl Host {
                     pause.after_failure()
                 }
             };
-            tokio::time::sleep(wait).await;
+            let changed = async {
+                // Changes come in groups, and a server that flaps is told of once in a while.
+                tokio::time::sleep(CHANGES).await;
+                self.inner.changed.notified().await;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = changed => {}
+            }
         }
     }
 }

@@ -180,6 +180,15 @@ async fn an_agent_lives_in_a_real_cluster() {
     let stored = host.resource(&"node/web-1".parse().unwrap()).unwrap();
     assert_eq!(stored.labels, BTreeMap::from([("env".into(), "prod".into())]));
     assert_eq!(cluster.names("node").await, ["web-1"]);
+    // What changes is told long before the next beat.
+    let mut changed = NodeDocument::new("web-1", NodeSpec::new(id.clone()));
+    changed.metadata.labels.insert("tier".into(), "web".into());
+    host.advertise(changed);
+    let told = || {
+        let stored = host.resource(&"node/web-1".parse().unwrap());
+        stored.is_some_and(|stored| stored.labels.contains_key("tier"))
+    };
+    eventually("the change is told", told).await;
     assert!(host.status().cache_fresh_at.is_some());
 
     // Events and recordings.
