@@ -11,6 +11,7 @@ mod handler;
 mod machine;
 mod options;
 pub mod prelude;
+pub mod sql;
 mod tls;
 pub mod wire;
 

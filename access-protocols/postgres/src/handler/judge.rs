@@ -7,7 +7,11 @@ use access_core::policy::Action;
 use access_core::{Gate, Login, Permit};
 
 use crate::machine::Question;
+use crate::sql::statements;
 use crate::wire::{Failure, sqlstate};
+
+/// As many different commands of one text are remembered as asked.
+const MOST_REMEMBERED: usize = 15;
 
 /// Asks the gate on behalf of one session.
 pub(super) struct Judge {
@@ -15,6 +19,10 @@ pub(super) struct Judge {
     pub(super) permit: Permit,
     pub(super) user: Login,
     pub(super) database: Arc<str>,
+    /// A statement of this session may have chosen an encoding in which the next one would be read
+    /// as another: from then on each waits until the database has answered the one before, and
+    /// with it said which encoding there is. One that cannot be read ends the session.
+    pub(super) careful: bool,
 }
 
 impl Judge {
@@ -22,15 +30,24 @@ impl Judge {
     ///
     /// # Errors
     /// The [`Failure`] for the client.
-    pub(super) async fn judge(&self, question: Question<'_>) -> Result<(), Failure> {
+    pub(super) async fn judge(&mut self, question: Question<'_>) -> Result<(), Failure> {
         match question {
             Question::Call => self.ask(Cow::Borrowed("FUNCTION CALL"), true).await,
             Question::Statement { text, whole } => {
-                let text = String::from_utf8_lossy(text);
-                for word in text.split(';').filter_map(|part| part.split_whitespace().next()) {
-                    let word = word.to_ascii_uppercase();
-                    let writes = !matches!(word.as_str(), "SELECT" | "SHOW" | "BEGIN" | "COMMIT");
-                    self.ask(Cow::Owned(word), writes).await?;
+                // A text of a hundred thousand statements has few commands.
+                let mut asked: Vec<(Cow<'static, str>, bool)> = Vec::new();
+                for statement in statements(text) {
+                    self.careful |= statement.unsafe_encoding;
+                    // What a reset goes back to is what the session started with: read only.
+                    let lifts = statement.lifts_read_only && !statement.by_reset;
+                    let writes = statement.writes || lifts;
+                    for command in statement.commands() {
+                        if !asked.iter().any(|(known, w)| *known == command && *w == writes) {
+                            self.ask(command.clone(), writes).await?;
+                            asked.truncate(MOST_REMEMBERED);
+                            asked.push((command, writes));
+                        }
+                    }
                 }
                 if !whole {
                     // What was not looked at can be anything.

@@ -188,9 +188,13 @@ impl Session {
     }
 
     async fn judge_next(&mut self) {
+        self.hurried = false;
         let Some(question) = self.machine.question(&self.up.buf) else { return };
         match self.judge.judge(question).await {
-            Ok(()) => self.machine.allow(),
+            Ok(()) => {
+                self.cancellable.session.at_statement(self.machine.statements() + 1);
+                self.machine.allow();
+            }
             Err(failure) => {
                 let now = self.clock.now();
                 self.machine.refuse(&failure, &mut self.up.buf, &mut self.up.out, now);
@@ -269,6 +273,15 @@ impl Session {
                 let step = self.machine.client(&mut self.up.buf, &mut self.up.out, now);
                 match step {
                     Ok(Step::More) => self.up.fresh = false,
+                    Ok(Step::Judge) if self.judge.careful && self.machine.is_busy() => {
+                        if !std::mem::replace(&mut self.hurried, true) {
+                            self.up.out.push(encode::flush());
+                        }
+                        if self.up.out.pieces.is_empty() {
+                            self.up.poll_flush(&mut self.server, cx);
+                            return None;
+                        }
+                    }
                     Ok(Step::Judge) => return Some(Turn::Judge),
                     Ok(Step::Tell) => {
                         self.machine.tell(&mut self.notes);
@@ -320,6 +333,7 @@ impl Session {
             }
             if self.down.fresh {
                 self.down.fresh = false;
+                self.whole = self.machine.at_boundary();
                 let way = &mut self.down;
                 let done = self.machine.server(&mut way.buf, &mut way.out, &mut self.notes);
                 if let Err(broken) = done {
@@ -362,11 +376,9 @@ impl Session {
         Cause::Server(self.machine.last_words().map(str::to_owned))
     }
 
-    /// Writes what is left to the client, and a last message if there is a boundary for it.
+    /// Writes what is left to the client, and a last message.
     pub(super) async fn say_farewell(&mut self, last: Option<Bytes>) {
-        if let Some(last) = last
-            && self.machine.at_boundary()
-        {
+        if let Some(last) = last {
             self.down.out.push(last);
         }
         let Self { client, down, .. } = self;

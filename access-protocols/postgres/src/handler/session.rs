@@ -97,6 +97,10 @@ pub(super) struct Session {
     pub(super) down: Way,
     /// To be accepted before anything more goes to the client.
     pub(super) notes: Vec<Note>,
+    /// What had gone to the client before the notes ended with a whole message.
+    pub(super) whole: bool,
+    /// The database was asked to answer, because the next statement waits for it.
+    pub(super) hurried: bool,
     pub(super) journal: Journal,
     pub(super) judge: Judge,
     pub(super) tape: Tape,
@@ -120,15 +124,20 @@ impl Session {
         }
         self.machine.tell(&mut self.notes);
         let told = self.accept_notes().await;
-        if told.is_err() {
+        let untold = told.is_err() || matches!(cause, Cause::Audit(_) | Cause::Recording(_));
+        let boundary = if untold {
             // What was not accepted is not shown.
             self.down.out.pieces.clear();
-        }
+            self.whole
+        } else {
+            self.machine.at_boundary()
+        };
         let cause = match (cause, told) {
             (Cause::Client | Cause::Server(_), Err(cause)) => cause,
             (cause, _) => cause,
         };
         let last = cause.failure().map(|failure| encode::error_response(&failure));
+        let last = last.filter(|_| boundary);
         let _ = tokio::time::timeout(FAREWELL, self.say_farewell(last)).await;
         let _ = tokio::time::timeout(FAREWELL, self.server.shutdown()).await;
         let reason = cause.reason();

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use zeroize::Zeroizing;
 
+use super::server::is_readable;
 use crate::wire::{Fields, Head, Reported, WireError, encode, head, parameter_status, reported};
 
 /// The most that a server may send before its first ReadyForQuery.
@@ -46,6 +47,11 @@ pub(crate) enum BackError {
     /// SCRAM failed: the password is wrong, or the server does not know it.
     #[error("authentication by SCRAM failed: {0}")]
     Scram(String),
+    /// The client asked for an encoding in which its statements could not be judged.
+    #[error(
+        "client encodings in which a backslash can be part of a character are not allowed: use UTF8"
+    )]
+    Encoding,
     /// It is not read only although it was asked to be.
     #[error("the database does not hold the session to reading only")]
     NotReadOnly,
@@ -128,6 +134,7 @@ impl Back {
             Some((b"default_transaction_read_only", b"off")) if self.read_only => {
                 Err(BackError::NotReadOnly)
             }
+            Some((b"client_encoding", name)) if !is_readable(name) => Err(BackError::Encoding),
             _ => Ok(()),
         }
     }

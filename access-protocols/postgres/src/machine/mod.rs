@@ -58,6 +58,9 @@ pub(crate) enum Broken {
     /// The server says that transactions may write again.
     #[error("the session's read-only mode was lifted")]
     ReadOnlyLifted,
+    /// The client's encoding is one in which statements cannot be judged.
+    #[error("client encodings in which a backslash can be part of a character are not allowed")]
+    Encoding,
     /// The server ran what should have been refused.
     #[error("the database accepted a statement that cannot be accepted")]
     NotRefused,

@@ -103,7 +103,7 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) kind: Kind,
-    /// None for what leaves no note.
+    /// None for what leaves no note, or has left its last.
     number: Option<u64>,
     sent: Timestamp,
     what: Option<Box<What>>,
@@ -162,6 +162,11 @@ impl Queue {
         self.waiting.front()
     }
 
+    /// The error that the client gets in the place of the server's, for the first one.
+    pub(super) fn take_refusal(&mut self) -> Option<Bytes> {
+        self.waiting.front_mut()?.refused.take()
+    }
+
     pub(super) fn kind(&self) -> Option<Kind> {
         self.waiting.front().map(|entry| entry.kind)
     }
@@ -174,17 +179,15 @@ impl Queue {
 
     /// The first one is answered to its end.
     pub(super) fn complete(&mut self, notes: &mut Vec<Note>) {
-        let mut outcome = std::mem::take(&mut self.progress);
-        if outcome.returned > 0 {
-            outcome.rows = Some(outcome.rows.unwrap_or(0).saturating_add(outcome.returned));
-            outcome.returned = 0;
-        }
+        let outcome = self.take_outcome();
         self.answered = false;
         let Some(entry) = self.waiting.pop_front() else { return };
         self.note(entry, Some(outcome), notes);
     }
 
     fn note(&mut self, entry: Entry, outcome: Option<Outcome>, notes: &mut Vec<Note>) {
+        // What was skipped was sent before everything that waits.
+        notes.append(&mut self.skipped);
         if entry.told {
             self.told -= 1;
         }
@@ -204,6 +207,34 @@ impl Queue {
         self.untold -= what.as_ref().map_or(0, |what| what.size());
         let what = if told { None } else { what.map(|what| *what) };
         notes.push(Note { number, sent, what, outcome });
+    }
+
+    /// The first one has failed, and nothing but ReadyForQuery will follow: its outcome is known.
+    pub(super) fn conclude(&mut self, notes: &mut Vec<Note>) {
+        notes.append(&mut self.skipped);
+        let outcome = self.take_outcome();
+        let Some(entry) = self.waiting.front_mut() else { return };
+        if let Some(number) = entry.number.take() {
+            let (what, sent) = (entry.what.take(), entry.sent);
+            self.untold -= what.as_ref().map_or(0, |what| what.size());
+            if !std::mem::replace(&mut entry.told, true) {
+                self.told += 1;
+            }
+            let what = what.map(|what| *what);
+            notes.push(Note { number, sent, what, outcome: Some(outcome) });
+        } else if entry.kind == Kind::Sync {
+            self.progress = outcome;
+        }
+    }
+
+    /// What has come of the first one, with the rows that no tag has counted.
+    fn take_outcome(&mut self) -> Outcome {
+        let mut outcome = std::mem::take(&mut self.progress);
+        if outcome.returned > 0 {
+            outcome.rows = Some(outcome.rows.unwrap_or(0).saturating_add(outcome.returned));
+            outcome.returned = 0;
+        }
+        outcome
     }
 
     /// The first one failed, outside of a simple query: the server skips all until Sync.
@@ -251,6 +282,7 @@ impl Queue {
     }
 
     fn tell(&mut self, at: usize, notes: &mut Vec<Note>) {
+        notes.append(&mut self.skipped);
         let Some(entry) = self.waiting.get_mut(at) else { return };
         if entry.told {
             return;

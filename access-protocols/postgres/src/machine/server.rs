@@ -5,6 +5,7 @@ use bytes::{Buf, BytesMut};
 
 use super::queue::{Kind, Note};
 use super::{Broken, Machine, Out, WHOLE};
+use crate::sql::is_safe_encoding;
 use crate::wire::{Head, Reported, columns, head, parameter_status, reported, rows_of};
 
 /// The most of an error, a setting or a description of columns that is looked at.
@@ -105,10 +106,7 @@ impl Machine {
         if kind == b'E' {
             return Ok(self.error(reported(body), notes));
         }
-        if kind != b'Z'
-            && self.queue.head().is_some_and(|entry| entry.refused.is_some())
-            && !self.queue.progress().refused
-        {
+        if self.queue.head().is_some_and(|entry| entry.refused.is_some()) {
             return Err(Broken::NotRefused);
         }
         match (kind, waits) {
@@ -176,12 +174,12 @@ impl Machine {
             }
             return Passes::Yes;
         };
-        let (kind, refused) = (entry.kind, entry.refused.clone());
+        let kind = entry.kind;
         if error.is_fatal() {
             self.server.last_words = Some(error.to_string());
         }
+        let instead = if error.is_fatal() { None } else { self.queue.take_refusal() };
         let progress = self.queue.progress();
-        let instead = refused.filter(|_| !error.is_fatal() && !progress.refused);
         let error = match &instead {
             Some(instead) => {
                 progress.refused = true;
@@ -190,7 +188,9 @@ impl Machine {
             None => error,
         };
         progress.error = Some(error);
-        if !kind.ends_ready() {
+        if kind.ends_ready() {
+            self.queue.conclude(notes);
+        } else {
             self.queue.fail(notes);
         }
         match instead {
@@ -201,15 +201,18 @@ impl Machine {
 
     fn setting(&self, body: &[u8]) -> Result<Passes, Broken> {
         match parameter_status(body) {
-            Some((name, b"off"))
-                if self.watch.read_only
-                    && name.eq_ignore_ascii_case(b"default_transaction_read_only") =>
-            {
+            Some((b"default_transaction_read_only", b"off")) if self.watch.read_only => {
                 Err(Broken::ReadOnlyLifted)
             }
+            Some((b"client_encoding", name)) if !is_readable(name) => Err(Broken::Encoding),
             _ => Ok(Passes::Yes),
         }
     }
+}
+
+/// Whether statements in an encoding can be judged.
+pub(super) fn is_readable(encoding: &[u8]) -> bool {
+    std::str::from_utf8(encoding).is_ok_and(is_safe_encoding)
 }
 
 /// Whether a message goes to the client.

@@ -1,0 +1,232 @@
+//! What bad input gets: a clear error, an event, and nothing else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+
+use std::time::Duration;
+
+use access_core::policy::{Action, Reason};
+use access_postgres::{PostgresOptions, TargetAuth, TargetTls, TlsMode};
+use common::{Ca, Gateway, PATIENCE, Postgres, Setup, text};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+
+/// What an ErrorResponse at the start of these bytes says: `S` to `H`.
+fn field(bytes: &[u8], kind: u8) -> String {
+    assert_eq!(bytes.first(), Some(&b'E'), "{bytes:?}");
+    bytes[5..]
+        .split(|byte| *byte == 0)
+        .find_map(|field| field.strip_prefix(&[kind]))
+        .map(text)
+        .unwrap_or_default()
+}
+
+async fn answer(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    let _ = tokio::time::timeout(PATIENCE, read).await.expect("it stays open");
+    answer
+}
+
+fn startup(parameters: &[(&str, &str)]) -> Vec<u8> {
+    let mut body = vec![0, 3, 0, 0];
+    for (name, value) in parameters {
+        body.extend(name.bytes().chain([0]).chain(value.bytes()).chain([0]));
+    }
+    body.push(0);
+    [&(body.len() as u32 + 4).to_be_bytes()[..], &body].concat()
+}
+
+async fn stderr(gateway: &Gateway, account: &str) -> String {
+    text(&gateway.run(account, "select 1").await.stderr)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_and_the_unwelcome_are_told_why() {
+    let pg = Postgres::start();
+    let mut setup = Setup::of(&pg);
+    setup.options = options(|options| options.startup_deadline = Duration::from_millis(300));
+    let gateway = Gateway::with(&pg, setup).await;
+
+    // Without TLS, and with TLS but no certificate.
+    let mut clear = gateway.tcp().await;
+    clear.write_all(&startup(&[("user", "reader")])).await.unwrap();
+    let said = answer(clear).await;
+    assert_eq!(field(&said, b'C'), "28000");
+    assert!(field(&said, b'M').contains("TLS is required"));
+    let dir = gateway.dir.path().display();
+    let nobody = format!(
+        "host=localhost hostaddr=127.0.0.1 port={} user=reader dbname=postgres \
+         sslmode=verify-full sslrootcert={dir}/root.crt sslcert={dir}/none sslkey={dir}/none",
+        gateway.addr.port()
+    );
+    let psql =
+        tokio::process::Command::new("psql").args(["-X", &nobody, "-c", "select 1"]).output();
+    let said = text(&psql.await.unwrap().stderr);
+    assert!(said.contains("requires a client certificate"), "{said}");
+    assert!(said.contains("access db login"), "{said}");
+    assert!(gateway.sink.names().contains(&"auth".to_owned()));
+
+    // Bad beginnings within TLS.
+    let version_2 = [&[0, 0, 0, 8, 0, 2, 0, 0][..]].concat();
+    let cases: [(Vec<u8>, &str, &str); 5] = [
+        (vec![0, 1, 134, 160], "08P01", "invalid length of startup packet: 100000"),
+        (vec![0xff; 4], "08P01", "invalid length of startup packet"),
+        (version_2, "0A000", "unsupported frontend protocol 2.0"),
+        (startup(&[("database", "x")]), "28000", "no PostgreSQL user name"),
+        (Vec::new(), "08P01", "no startup packet was sent in time"),
+    ];
+    for (bytes, code, message) in cases {
+        let mut raw = gateway.raw().await;
+        raw.write_all(&bytes).await.unwrap();
+        raw.flush().await.unwrap();
+        let said = answer(raw).await;
+        assert_eq!(field(&said, b'C'), code);
+        assert!(field(&said, b'M').contains(message), "{}", field(&said, b'M'));
+    }
+
+    // Denied by the gate, before anything is dialled.
+    gateway.rules.deny(|action| match action {
+        Action::Database { user, .. } if user.as_str() == "alice" => {
+            Some(Reason::Other("not alice".into()))
+        }
+        _ => None,
+    });
+    let said = stderr(&gateway, "alice").await;
+    assert!(said.contains("access denied, or there is no such thing"), "{said}");
+    assert!(said.contains("(db_users)"), "{said}");
+    // What only the database knows is in its own words.
+    let said = stderr(&gateway, "nobody").await;
+    assert!(said.contains("role \"nobody\" does not exist"), "{said}");
+
+    // Within a session.
+    for hostile in [&b"Q\x80\0\0\0"[..], b"Q\0\0\0\x01", b"S\x7f\xff\xff\xff"] {
+        let mut raw = gateway.raw().await;
+        raw.write_all(&startup(&[("user", "reader"), ("database", "postgres")])).await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"Z\0\0\0\x05I") {
+            assert!(raw.read_buf(&mut seen).await.unwrap() > 0, "{}", text(&seen));
+        }
+        raw.write_all(hostile).await.unwrap();
+        raw.flush().await.unwrap();
+        let said = answer(raw).await;
+        assert_eq!(field(&said, b'C'), "08P01");
+        assert!(field(&said, b'M').contains("invalid length"), "{}", field(&said, b'M'));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replication_needs_a_role_that_allows_it() {
+    let pg = Postgres::start();
+    pg.sql("alter role reader replication");
+    let gateway = Gateway::before(&pg).await;
+    let conninfo = format!("{} replication=database", gateway.conninfo("reader", "postgres"));
+    let identify = || async {
+        let mut psql = tokio::process::Command::new("psql");
+        let output = psql.args(["-XAt", &conninfo, "-c", "IDENTIFY_SYSTEM"]).output().await;
+        output.unwrap()
+    };
+    let said = text(&identify().await.stderr);
+    assert!(said.contains("your roles do not permit this: replication"), "{said}");
+    gateway.rules.grant(|grant| grant.database.replication = true);
+    let output = identify().await;
+    assert!(text(&output.stdout).ends_with("|postgres\n"), "{output:?}");
+}
+
+fn options(change: impl FnOnce(&mut PostgresOptions)) -> PostgresOptions {
+    let mut options = PostgresOptions::default();
+    change(&mut options);
+    options
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_what_it_should_be_is_named_as_that() {
+    let pg = Postgres::start();
+    let roots = || [pg.db_ca.root()];
+    let said = |setup| async {
+        let gateway = Gateway::with(&pg, setup).await;
+        let said = stderr(&gateway, "reader").await;
+        let events = gateway.events();
+        let start = events.iter().find(|event| event["event"] == "db.session.start");
+        if !said.is_empty() {
+            assert_eq!(start.expect("no event")["code"], "TDB00W");
+        }
+        said
+    };
+
+    let mut wrong_name = Setup::of(&pg);
+    wrong_name.addresses = vec![format!("127.0.0.1:{}", pg.port)];
+    let words = said(wrong_name).await;
+    assert!(words.contains("the database's certificate is not for 127.0.0.1"), "{words}");
+
+    let mut any_name = Setup::of(&pg);
+    any_name.addresses = vec![format!("127.0.0.1:{}", pg.port)];
+    any_name.tls = Some(TargetTls::new(TlsMode::VerifyCa, roots()).unwrap());
+    assert_eq!(said(any_name).await, "");
+
+    let mut other_name = Setup::of(&pg);
+    other_name.addresses = vec![format!("127.0.0.1:{}", pg.port)];
+    other_name.tls = Some(
+        TargetTls::new(TlsMode::VerifyFull, roots()).unwrap().server_name("localhost").unwrap(),
+    );
+    assert_eq!(said(other_name).await, "");
+
+    let mut wrong_root = Setup::of(&pg);
+    wrong_root.tls =
+        Some(TargetTls::new(TlsMode::VerifyFull, [Ca::new("another").root()]).unwrap());
+    let words = said(wrong_root).await;
+    assert!(words.contains("not by an authority that is trusted for it"), "{words}");
+
+    let mut down = Setup::of(&pg);
+    down.addresses = vec!["localhost:1".into()];
+    let words = said(down).await;
+    assert!(words.contains("the database orders cannot be reached"), "{words}");
+
+    let mut second = Setup::of(&pg);
+    second.addresses = vec!["localhost:1".into(), format!("localhost:{}", pg.port)];
+    assert_eq!(said(second).await, "", "the second address is tried");
+
+    let mut no_proof = Setup::of(&pg);
+    no_proof.auth = TargetAuth::Nothing;
+    let words = said(no_proof).await;
+    assert!(words.contains("valid client certificate"), "{words}");
+
+    // One that accepts and says nothing is given up for the next.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut stalled = Setup::of(&pg);
+    stalled.options = options(|options| options.address_deadline = Duration::from_millis(300));
+    let port = silent.local_addr().unwrap().port();
+    stalled.addresses = vec![format!("localhost:{port}"), format!("localhost:{}", pg.port)];
+    assert_eq!(said(stalled).await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_refuses_our_certificate_is_named_as_that() {
+    let pg = Postgres::start();
+    let mut other = Postgres::start();
+    // The gateway's certificates are by an authority that the server does not know.
+    other.client_ca = pg.client_ca.clone();
+    let gateway = Gateway::before(&other).await;
+    let said = stderr(&gateway, "reader").await;
+    assert!(said.contains("refuses the cluster's certificate"), "{said}");
+    assert!(said.contains("accessctl auth export --type=db-client"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_password_is_a_fallback_that_must_be_asked_for() {
+    let pg = Postgres::with_hba("hostssl all all 127.0.0.1/32 scram-sha-256\n");
+    pg.sql("set password_encryption = 'scram-sha-256'; alter role reader password 'kept secret'");
+    let gateway = Gateway::before(&pg).await;
+    let said = stderr(&gateway, "reader").await;
+    assert!(said.contains("asks for a password (SCRAM), which is not configured"), "{said}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for (password, expected) in
+        [("kept secret\n", ""), ("wrong\n", "password authentication failed")]
+    {
+        std::fs::write(file.path(), password).unwrap();
+        let mut setup = Setup::of(&pg);
+        setup.auth = TargetAuth::password_file(file.path());
+        let gateway = Gateway::with(&pg, setup).await;
+        let said = stderr(&gateway, "reader").await;
+        assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{said}");
+    }
+}
