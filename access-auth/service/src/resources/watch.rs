@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::service::AuthService;
 
 /// How often a watch says that it is alive, and that its caller still may.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = access_core::gate::SIGN_OF_LIFE;
 /// Events that wait for a slow client. Beyond them the store's own watch falls behind, and resets.
 const QUEUE: usize = 256;
 

@@ -128,6 +128,20 @@ db_service:     { enabled: yes, databases: [ { name: roach, uri: "crdb:26257", p
     }
 
     #[test]
+    fn a_staleness_that_denies_while_all_is_well_is_refused() {
+        for short in ["0s", "5s", "7900ms"] {
+            let err = parse(&format!("access:\n  max_staleness: {short}\n")).unwrap_err();
+            assert!(err.starts_with("access.yaml:2:"), "{err}");
+            let value = format!("{:?} is too short", short.parse::<Span>().unwrap().0);
+            for part in ["max_staleness", &value, "8s is the least"] {
+                assert!(err.contains(part), "{part}: {err}");
+            }
+        }
+        let config = parse("access:\n  max_staleness: 8s\n").unwrap();
+        assert_eq!(config.access.max_staleness, Some(Span(access_core::gate::LEAST_STALENESS)));
+    }
+
+    #[test]
     fn a_mistyped_field_is_named_with_its_line() {
         let err = parse("access:\n  nodename: a\nssh_service:\n  enabled: maybe\n").unwrap_err();
         assert!(err.starts_with("access.yaml:4:"), "{err}");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use access_core::gate::{LEAST_STALENESS, SIGN_OF_LIFE};
 use serde::{Deserialize, Deserializer, de};
 
 use super::value::{Span, Switch};
@@ -53,7 +54,9 @@ pub struct Common {
     pub diag_addr: Option<SocketAddr>,
     /// Logging.
     pub log: Log,
-    /// Past this age of the policy nothing new is granted.
+    /// Past this age of the policy nothing new is granted; 8 s at the least, since the policy is
+    /// heard of every 5 s.
+    #[serde(deserialize_with = "staleness")]
     pub max_staleness: Option<Span>,
 }
 
@@ -352,6 +355,18 @@ pub struct Desktop {
     pub name: String,
     /// Where it is, `HOST:PORT`.
     pub addr: String,
+}
+
+fn staleness<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::Error> {
+    let span = Span::deserialize(deserializer)?;
+    if span.0 < LEAST_STALENESS {
+        return Err(de::Error::custom(format!(
+            "max_staleness: {:?} is too short, {LEAST_STALENESS:?} is the least: the policy is \
+             heard of every {SIGN_OF_LIFE:?}, and past max_staleness everything is denied",
+            span.0
+        )));
+    }
+    Ok(Some(span))
 }
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
