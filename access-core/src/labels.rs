@@ -330,6 +330,12 @@ impl LabelMatcher {
                 })
     }
 
+    /// The traits that its values draw on.
+    pub fn trait_names(&self) -> impl Iterator<Item = &str> {
+        let patterns = self.rules.iter().flat_map(|(_, patterns)| patterns);
+        patterns.filter_map(ValuePattern::trait_name)
+    }
+
     /// Whether it matches nothing, whatever the labels.
     pub fn is_empty(&self) -> bool {
         !self.everything && self.rules.is_empty()
