@@ -78,8 +78,8 @@ impl std::fmt::Debug for Options {
 
 /// What strangers and clients may start at most.
 ///
-/// Through a proxy, all users share the proxy's address as their source, so that the limits for
-/// each source are those of a busy proxy.
+/// A source is the address of a client, also of one that a proxy leads here. Everybody behind one
+/// NAT is one source, so the limits are those of a large office.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections open at once.
@@ -91,7 +91,7 @@ pub struct Limits {
     /// Pings from one source, which change nothing and take no call of another kind its turn.
     pub ping: Rate,
     /// Calls without an identity, pings among them, on one connection: what tells strangers apart
-    /// who share a proxy's address.
+    /// who share an address.
     pub entry_per_connection: Rate,
     /// Calls of one identity.
     pub calls: Rate,
