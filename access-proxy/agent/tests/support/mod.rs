@@ -32,13 +32,15 @@ use access_core::identity::{
     AuthorityKind, Identity, Service, SharedTrust, Subject, TrustStore, VerifiedIdentity,
 };
 use access_core::time::{Clock, Timestamp};
-use access_core::tls::{ALPN_H2, ClientAuth, SharedKey, server_config};
+use access_core::tls::{
+    ALPN_H2, ClientAuth, HEADER_START, SharedKey, origin_length, server_config, starts_origin,
+};
 use access_core::{ClusterName, HostId, ResourceRef};
 use access_proxy::{AuthUpstream, Front, FrontOptions, FrontParts, PingInfo, Tunnels, WebPages};
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -72,6 +74,17 @@ pub async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
         assert!(tokio::time::Instant::now() < end, "{what} did not happen");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Takes the header that a proxy puts before a client's bytes, unread.
+async fn past_origin(mut stream: TcpStream) -> TcpStream {
+    let mut start = [0; HEADER_START];
+    if stream.peek(&mut start[..1]).await.is_ok_and(|n| n == 1) && starts_origin(start[0]) {
+        stream.read_exact(&mut start).await.unwrap();
+        let mut rest = vec![0; origin_length(start).unwrap() - HEADER_START];
+        stream.read_exact(&mut rest).await.unwrap();
+    }
+    stream
 }
 
 #[derive(Clone)]
@@ -150,6 +163,7 @@ impl FakeAuth {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (acceptor, sender) = (acceptor.clone(), sender.clone());
                 handshakes.spawn(async move {
+                    let stream = past_origin(stream).await;
                     if let Ok(stream) = acceptor.accept(stream).await {
                         let _ = sender.send(Ok::<_, std::io::Error>(Conn(stream))).await;
                     }
