@@ -62,7 +62,7 @@ impl Membership {
     /// # Errors
     /// [`AgentError`] says what is missing or who refused; nothing is left half written.
     pub async fn open(options: HostOptions, clock: Arc<dyn Clock>) -> Result<Self, AgentError> {
-        let state = StateDir::open(&options.data_dir)?;
+        let state = StateDir::open(&options.data_dir).await?;
         let loaded = state.credentials()?;
         if let (Some(held), Some(expected)) = (&loaded, &options.cluster)
             && held.cluster != *expected
