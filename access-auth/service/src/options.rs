@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access_backend::{Backend, EventStore};
+use access_core::role::{ROLE_FIELDS, RoleField};
 use access_core::{Clock, ClusterName};
 
 use crate::limits::Rate;
@@ -49,6 +50,9 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// What strangers and clients may start at most.
     pub limits: Limits,
+    /// Fields of roles that came after schema 1: roles that use one are refused while a host that
+    /// enforces them is too old to know it.
+    pub role_fields: &'static [RoleField],
 }
 
 impl Options {
@@ -63,6 +67,7 @@ impl Options {
             recordings: None,
             clock,
             limits: Limits::default(),
+            role_fields: ROLE_FIELDS,
         }
     }
 }

@@ -19,6 +19,7 @@ mod cluster;
 mod invite;
 mod node;
 mod recording;
+mod served;
 mod server;
 mod token;
 mod user;
@@ -32,6 +33,10 @@ pub use cluster::{ClusterConfigDocument, ClusterConfigSpec};
 pub use invite::{InviteDocument, InvitePurpose, InviteSpec};
 pub use node::{NodeDocument, NodeSpec};
 pub use recording::{RecordingDocument, RecordingSpec, RecordingState};
+pub use served::{
+    AppDocument, AppSpec, DbDocument, DbSpec, DesktopDocument, DesktopSpec, KubeDocument, KubeSpec,
+    Served, read_served,
+};
 pub use server::{ServerDocument, ServerSpec};
 pub use token::{NameBinding, TokenDocument, TokenSpec};
 pub use user::{UserDocument, UserSpec};

@@ -15,4 +15,5 @@ mod recordings;
 mod start;
 mod transport;
 mod users;
+mod views;
 mod watch;
