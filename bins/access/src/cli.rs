@@ -111,7 +111,8 @@ pub(crate) enum Command {
         /// How many times faster than it was.
         #[arg(long, default_value_t = 1.0)]
         speed: f64,
-        /// cast: the whole recording as asciicast; text: what was shown, at once; play: in time.
+        /// cast: the whole recording as asciicast; text: what was shown, at once and without what
+        /// steers a terminal; play: in time, on a terminal.
         #[arg(long, value_enum)]
         format: Option<PlayFormat>,
     },

@@ -29,6 +29,9 @@ pub struct Config {
     pub kubernetes_service: Option<KubeSection>,
     /// Windows desktops.
     pub windows_desktop_service: Option<DesktopSection>,
+    /// What it was read from, for [`crate::Reload`].
+    #[serde(skip)]
+    pub source: crate::Source,
 }
 
 /// What every program reads.
