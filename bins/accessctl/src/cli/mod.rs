@@ -83,8 +83,8 @@ pub(crate) enum Command {
     Users(UsersCommand),
     /// Print documents: a kind, or one document.
     ///
-    /// Kinds are user, role, token, invite, node, server, authority, lock, session,
-    /// cluster_config.
+    /// Kinds are user, role, token, invite, node, db, app, kube, desktop, server, authority, lock,
+    /// session, cluster_config.
     ///
     /// Example: accessctl get role/access > access.yaml
     Get(GetArgs),
@@ -99,8 +99,11 @@ pub(crate) enum Command {
         /// Which.
         #[arg(value_name = "KIND/NAME")]
         what: crate::kinds::Named,
+        /// Write a role even where a connected host is too old to know it.
+        #[arg(short = 'F', long)]
+        force: bool,
     },
-    /// Remove documents.
+    /// Remove documents. A resource's name becomes free for other hosts.
     ///
     /// Example: accessctl rm role/dev
     Rm {

@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 use super::{moment, seconds};
 use crate::cli::{SignArgs, SignFormat};
 use crate::cluster::{Cluster, clock};
-use crate::errors::{call_exit, client_exit};
 use crate::files;
+use access_daemon::client_exit;
 
 /// How much shorter than asked for certificates may be without a word: what is spent on the way.
 const SLACK_SECONDS: i64 = 60;
@@ -53,10 +53,12 @@ impl Order {
             }
             None => {
                 let names = self.args.subject.host.clone();
-                admin.sign_host(with_deadline(SignHostRequest { names, keys, ttl_seconds })).await
+                let allow_wildcard = self.args.subject.allow_wildcard;
+                let request = SignHostRequest { names, keys, ttl_seconds, allow_wildcard };
+                admin.sign_host(with_deadline(request)).await
             }
         };
-        Ok(answer.map_err(call_exit)?.into_inner())
+        Ok(answer.map_err(client_exit)?.into_inner())
     }
 }
 
