@@ -138,7 +138,8 @@ impl Host {
     }
 
     /// Has a document stand in the cluster for as long as the host runs: a node, a proxy's
-    /// [`ServerDocument`](access_client::types::ServerDocument). Its expiry is set here.
+    /// [`ServerDocument`](access_client::types::ServerDocument). Its expiry is set here. One of the
+    /// same kind and name is replaced, at once when the host runs.
     pub fn advertise<S>(&self, document: Document<S>)
     where
         S: DocumentSpec + Clone + Send + Sync + 'static,
@@ -263,7 +264,9 @@ impl Host {
         let membership = &self.inner.membership;
         let clock: Arc<dyn Clock> = membership.clock();
         let mut pause = Pause::for_calls();
+        let mut changes = self.inner.heartbeat.changes();
         loop {
+            changes.mark_unchanged();
             let client = self.client();
             let beat = self.inner.heartbeat.beat(&client, membership.host_id(), clock.now());
             let wait = match beat.await {
@@ -277,7 +280,11 @@ impl Host {
                     pause.after_failure()
                 }
             };
-            tokio::time::sleep(wait).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                // The sender lives in what `self` holds.
+                _ = changes.changed() => {}
+            }
         }
     }
 }

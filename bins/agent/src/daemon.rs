@@ -8,6 +8,7 @@ use std::time::Duration;
 use access_agent::{Agent, Host};
 use access_core::identity::Service;
 use access_core::time::Clock;
+use access_daemon::config::SshSection;
 use access_daemon::{Config, Exit, Readiness, host_options};
 use access_host::SystemClock;
 use tokio_util::sync::CancellationToken;
@@ -31,10 +32,7 @@ impl AgentDaemon {
     /// [`Exit`] with what is wrong and what to do.
     pub async fn start(config: &Config, data_dir: &Path) -> Result<Self, Exit> {
         refuse_what_is_not_served(config)?;
-        let section = config.ssh_service.as_ref().filter(|section| section.enabled());
-        let section = section.ok_or_else(|| {
-            Exit::usage("nothing is enabled: an agent needs ssh_service in its configuration")
-        })?;
+        let section = enabled(config)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut options = host_options(config, data_dir)?;
         options.services = [Service::Node].into();
@@ -63,6 +61,15 @@ impl AgentDaemon {
         }
     }
 
+    /// Has the node's labels be those of another configuration, at once and in the cluster.
+    pub fn relabel(&self) -> impl Fn(&Config) -> Result<(), Exit> + Send + use<> {
+        let host = self.agent.host().clone();
+        move |config| {
+            host.advertise(ssh::document(&host, enabled(config)?));
+            Ok(())
+        }
+    }
+
     /// Keeps `/readyz` true.
     pub fn watch(&self, readiness: Readiness) -> impl Future<Output = ()> + Send + use<> {
         let agent = Arc::clone(&self.agent);
@@ -84,6 +91,13 @@ impl AgentDaemon {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Exit> {
         self.agent.run(stop).await.map_err(Exit::failed)
     }
+}
+
+fn enabled(config: &Config) -> Result<&SshSection, Exit> {
+    let section = config.ssh_service.as_ref().filter(|section| section.enabled());
+    section.ok_or_else(|| {
+        Exit::usage("nothing is enabled: an agent needs ssh_service in its configuration")
+    })
 }
 
 /// Sections of the configuration that are known but not served are errors, never ignored.
