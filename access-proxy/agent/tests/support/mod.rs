@@ -110,6 +110,10 @@ pub struct Inner {
     pub lose_answer: AtomicBool,
     /// Events and recordings are refused.
     pub refuse: AtomicBool,
+    /// Events in which this text stands are refused for good.
+    pub poison: Mutex<Option<String>>,
+    /// Events of this writer are refused: it is another host's.
+    pub foreign: Mutex<Option<String>>,
 }
 
 impl FakeAuth {
@@ -140,6 +144,8 @@ impl FakeAuth {
                 renewals: AtomicU64::new(0),
                 lose_answer: AtomicBool::new(false),
                 refuse: AtomicBool::new(false),
+                poison: Mutex::default(),
+                foreign: Mutex::default(),
             }),
         }
     }
@@ -529,6 +535,15 @@ impl Audit for FakeAuth {
             return Err(Status::unavailable("away"));
         }
         let request = request.into_inner();
+        if self.inner.foreign.lock().unwrap().as_ref() == Some(&request.writer) {
+            return Err(Status::already_exists("this audit writer belongs to another host"));
+        }
+        if let Some(poison) = &*self.inner.poison.lock().unwrap() {
+            let poisoned = |json: &Vec<u8>| String::from_utf8_lossy(json).contains(poison);
+            if request.events.iter().any(poisoned) {
+                return Err(Status::invalid_argument("not an audit event"));
+            }
+        }
         let mut events = self.inner.events.lock().unwrap();
         let mut last = 0;
         for json in &request.events {
