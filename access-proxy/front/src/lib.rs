@@ -22,6 +22,8 @@ mod first;
 mod front;
 mod hello;
 mod limits;
+#[doc(hidden)]
+pub mod oracle;
 mod prefixed;
 mod prelude;
 mod proxy_header;

@@ -27,6 +27,7 @@ mod frame;
 mod journal;
 mod open;
 mod refused;
+mod oracle;
 mod ring;
 mod segment;
 mod sessions;
@@ -43,6 +44,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 pub use delivery::ClientSource;
+pub use oracle::fuzz_oracle;
 use journal::{Entitled, Journal};
 use syncer::Synced;
 
