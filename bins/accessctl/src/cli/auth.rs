@@ -39,6 +39,10 @@ pub(crate) enum ExportType {
 pub(crate) struct SignArgs {
     #[command(flatten)]
     pub(crate) subject: SubjectFlags,
+    /// Let --host have names such as *.example.com: who gets hold of the key answers for all of
+    /// them.
+    #[arg(long, conflicts_with = "user")]
+    pub(crate) allow_wildcard: bool,
     /// What to write.
     #[arg(long, value_enum, default_value = "file", value_name = "FORMAT")]
     pub(crate) format: SignFormat,
@@ -55,17 +59,14 @@ pub(crate) struct SignArgs {
 
 /// Whom certificates are for.
 #[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
 pub(crate) struct SubjectFlags {
     /// The user whom the certificates are for.
-    #[arg(long, value_name = "NAME", required_unless_present = "host", conflicts_with = "host")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
     /// The names and addresses of a server that is no member of the cluster.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) host: Vec<String>,
-    /// Let --host have names such as *.example.com: who gets hold of the key answers for all of
-    /// them.
-    #[arg(long, requires = "host")]
-    pub(crate) allow_wildcard: bool,
 }
 
 /// What is written for certificates.

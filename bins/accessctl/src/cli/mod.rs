@@ -248,6 +248,7 @@ mod tests {
             ("accessctl lock", "--user"),
             ("accessctl lock --user=a --role=b", "cannot be used with"),
             ("accessctl auth sign --out=x", "--host"),
+            ("accessctl auth sign --user=a --allow-wildcard --out=x", "cannot be used with"),
             ("accessctl rm role", "role/NAME"),
         ] {
             let err = parse(args).unwrap_err();

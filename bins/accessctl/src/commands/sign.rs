@@ -53,7 +53,7 @@ impl Order {
             }
             None => {
                 let names = self.args.subject.host.clone();
-                let allow_wildcard = self.args.subject.allow_wildcard;
+                let allow_wildcard = self.args.allow_wildcard;
                 let request = SignHostRequest { names, keys, ttl_seconds, allow_wildcard };
                 admin.sign_host(with_deadline(request)).await
             }
