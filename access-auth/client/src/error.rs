@@ -270,8 +270,10 @@ mod tests {
         let told = |error: rustls::CertificateError| {
             ClientError::of_handshake(&address, &error.into()).to_string()
         };
-        let early =
-            told(rustls::CertificateError::NotValidYetContext { time: at(90), not_before: at(100) });
+        let early = told(rustls::CertificateError::NotValidYetContext {
+            time: at(90),
+            not_before: at(100),
+        });
         assert!(early.contains("1970-01-01T00:01:40") && early.contains("10 s before"), "{early}");
         let late =
             told(rustls::CertificateError::ExpiredContext { time: at(107), not_after: at(100) });
