@@ -90,7 +90,10 @@ impl Pattern {
         } else if text.starts_with('^') && text.ends_with('$') {
             Form::Regex(anchored(text, case)?)
         } else if text.contains('*') {
-            glob(&folded(text, case))
+            match case {
+                Case::Sensitive => glob(text),
+                Case::Ignored => glob(&folded(text)),
+            }
         } else {
             Form::Exact(text.into())
         };
@@ -125,7 +128,7 @@ impl Pattern {
             },
             Form::Glob { first, middle, last } => match self.case {
                 Case::Sensitive => glob_matches(first, middle, last, text),
-                Case::Ignored => glob_matches(first, middle, last, &text.to_lowercase()),
+                Case::Ignored => glob_matches(first, middle, last, &folded(text)),
             },
             Form::Regex(regex) => regex.is_match(text),
         }
@@ -161,18 +164,17 @@ pub(crate) fn lookup<'a, V>(map: &'a BTreeMap<String, V>, name: &str) -> Option<
 
 /// Whether two texts differ in nothing but case.
 pub(crate) fn same_ignoring_case(a: &str, b: &str) -> bool {
-    if a.is_ascii() && b.is_ascii() {
-        a.eq_ignore_ascii_case(b)
-    } else {
-        a.to_lowercase() == b.to_lowercase()
-    }
+    if a.is_ascii() && b.is_ascii() { a.eq_ignore_ascii_case(b) } else { folded(a) == folded(b) }
 }
 
-fn folded(text: &str, case: Case) -> String {
-    match case {
-        Case::Sensitive => text.to_owned(),
-        Case::Ignored => text.to_lowercase(),
+/// A text without its case, each character by itself: `str::to_lowercase` looks at what stands
+/// around a sigma, so that a part of a text would not be a part of it any more. By way of the
+/// upper case, since some letters (`ς`, `ſ`) share theirs with another one.
+fn folded(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
     }
+    text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 fn glob(text: &str) -> Form {
@@ -330,6 +332,12 @@ impl LabelMatcher {
                 })
     }
 
+    /// The traits that its values draw on.
+    pub fn trait_names(&self) -> impl Iterator<Item = &str> {
+        let patterns = self.rules.iter().flat_map(|(_, patterns)| patterns);
+        patterns.filter_map(ValuePattern::trait_name)
+    }
+
     /// Whether it matches nothing, whatever the labels.
     pub fn is_empty(&self) -> bool {
         !self.everything && self.rules.is_empty()
@@ -392,6 +400,19 @@ mod tests {
             assert!(!Pattern::new(text, Case::Sensitive).unwrap().matches("ROOT"));
             assert!(Pattern::new(text, Case::Ignored).unwrap().matches("ROOT"));
         }
+    }
+
+    #[test]
+    fn ignoring_case_never_matches_less() {
+        for (pattern, text) in
+            [("ΑΣ*", "ΑΣΑ"), ("ΑΣ*", "ας"), ("*Σ", "ΑΣ"), ("ΑΣ", "ασ"), ("ΑΣ", "ας"), ("ſ", "S")]
+        {
+            assert!(
+                Pattern::new(pattern, Case::Ignored).unwrap().matches(text),
+                "{pattern} {text}"
+            );
+        }
+        assert!(!Pattern::new("ΑΣ*", Case::Ignored).unwrap().matches("Α"));
     }
 
     fn matcher(json: &str) -> Result<LabelMatcher, LabelError> {

@@ -19,6 +19,8 @@ pub mod gate;
 pub mod identity;
 pub mod ids;
 pub mod labels;
+#[doc(hidden)]
+pub mod oracle;
 pub mod policy;
 pub mod protocol;
 pub mod reach;

@@ -148,7 +148,14 @@ impl Cluster {
 
     /// Starts the agent with the configuration that was written.
     pub fn start_agent(&mut self) {
-        self.agent = Some(daemon("agent", &self.path("agent.yaml")));
+        self.start_agent_as(|_| {});
+    }
+
+    /// The same, with something about the process changed before it starts.
+    pub fn start_agent_as(&mut self, prepare: impl FnOnce(&mut Command)) {
+        let mut command = daemon_command("agent", &self.path("agent.yaml"));
+        prepare(&mut command);
+        self.agent = Some(Process::start("agent", command));
     }
 
     /// `accessctl` on the Auth Service's own host.
@@ -257,9 +264,13 @@ impl Cluster {
 }
 
 fn daemon(name: &str, config: &Path) -> Process {
+    Process::start(name, daemon_command(name, config))
+}
+
+fn daemon_command(name: &str, config: &Path) -> Command {
     let mut command = Command::new(bin(name));
     command.arg("--config").arg(config).env("RUST_BACKTRACE", "1");
-    Process::start(name, command)
+    command
 }
 
 /// The quickstart as a process.

@@ -20,6 +20,11 @@ pub struct Mask {
 }
 
 impl Mask {
+    /// Of a certificate, leaf first, and the key that is there.
+    pub fn of(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
+        Self { chain, key }
+    }
+
     /// A real host's, out of its data directory.
     pub fn of_host(data_dir: &Path) -> Self {
         Self::of_identity_file(&data_dir.join("host/identity"))
@@ -48,7 +53,8 @@ impl Mask {
         (self.chain, self.key)
     }
 
-    fn server(self) -> Arc<ServerConfig> {
+    /// What it takes to answer with it.
+    pub fn server(self) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -91,13 +97,20 @@ pub struct Impostor {
 pub struct ImpostorBuilder {
     upstream: String,
     answers: Vec<Answer>,
+    /// Beginnings of names, and where TLS for them is led.
+    elsewhere: Vec<(String, String)>,
     ssh: Option<String>,
 }
 
 impl Impostor {
     /// One that passes everything on, unaltered so far.
     pub fn before(upstream: &str) -> ImpostorBuilder {
-        ImpostorBuilder { upstream: upstream.to_owned(), answers: Vec::new(), ssh: None }
+        ImpostorBuilder {
+            upstream: upstream.to_owned(),
+            answers: Vec::new(),
+            elsewhere: Vec::new(),
+            ssh: None,
+        }
     }
 
     /// What it came to know so far.
@@ -129,6 +142,12 @@ impl ImpostorBuilder {
     pub fn answers_as(mut self, prefix: &str, mask: Mask, text: &str) -> Self {
         let answer = Answer { prefix: prefix.into(), server: mask.server(), text: text.to_owned() };
         self.answers.push(answer);
+        self
+    }
+
+    /// Leads TLS for names that start so to another server, as it is.
+    pub fn leads(mut self, prefix: &str, addr: &str) -> Self {
+        self.elsewhere.push((prefix.to_owned(), addr.to_owned()));
         self
     }
 
@@ -174,6 +193,9 @@ impl ImpostorBuilder {
                 break accepted.client_hello().server_name().unwrap_or_default().to_owned();
             }
         };
+        if let Some((_, addr)) = self.elsewhere.iter().find(|(start, _)| name.starts_with(start)) {
+            return pass(client, &hello, addr);
+        }
         let Some(answer) = self.answers.iter().find(|one| name.starts_with(&one.prefix)) else {
             return pass(client, &hello, &self.upstream);
         };

@@ -10,14 +10,20 @@
     clippy::print_stderr
 )]
 
+mod authorities;
+mod clock;
 mod cluster;
 mod impostor;
 mod memory;
 mod process;
 mod run;
+mod volume;
 
+pub use authorities::Authorities;
+pub use clock::off_by;
 pub use cluster::{Cluster, PASSWORD, Quickstart};
 pub use impostor::{Impostor, ImpostorBuilder, Mask, Spoils};
 pub use memory::{Capture, Memory, contains, resident_kib};
 pub use process::Process;
 pub use run::{Done, bin, run, without};
+pub use volume::Volume;

@@ -5,7 +5,7 @@
 //! cargo xtask fmt | lint | docs          one part of it
 //! cargo xtask check-deps                 the arrows between the crates
 //! cargo xtask bench [peers|NAME]         speed
-//! cargo xtask fuzz [TARGET] [--runs N]   hostile input
+//! cargo xtask fuzz [--target T] [--seconds N]   hostile input
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports to a person")]
 #![cfg_attr(
@@ -56,9 +56,9 @@ enum Command {
     ///
     /// Example: cargo xtask bench peers
     Bench(bench::BenchArgs),
-    /// Run fuzz targets; needs cargo-fuzz.
+    /// Run fuzz targets, one after another; needs cargo-fuzz.
     ///
-    /// Example: cargo xtask fuzz tunnel_frames --runs 1000000
+    /// Example: cargo xtask fuzz --target tunnel_frames --seconds 600
     Fuzz(fuzz::FuzzArgs),
 }
 

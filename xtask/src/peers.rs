@@ -35,6 +35,7 @@ const PEERS: &[Peer] = &[
     Peer { name: "iproute2", programs: &["ip"], package: "iproute2" },
     Peer { name: "util-linux", programs: &["unshare", "setpriv"], package: "util-linux" },
     Peer { name: "mount", programs: &["mount", "umount"], package: "mount" },
+    Peer { name: "faketime", programs: &["faketime"], package: "faketime" },
     Peer { name: "passwd", programs: &["useradd", "userdel"], package: "passwd" },
 ];
 

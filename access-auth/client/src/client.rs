@@ -154,7 +154,8 @@ impl AuthClient {
     /// Logs in with a password: certificates for the keys that were made before.
     ///
     /// # Errors
-    /// [`ClientError::Unauthenticated`] for a wrong name or password; others as they come.
+    /// [`ClientError::Unauthenticated`] for a wrong name or password, [`ClientError::Malformed`]
+    /// for certificates of other keys or somebody else; others as they come.
     pub async fn login(
         &self,
         user: &str,
@@ -170,7 +171,9 @@ impl AuthClient {
             totp: String::new(),
         };
         let answer = self.entry().login(request).await?.into_inner();
-        Credentials::from_answer(keys, answer)
+        let credentials = Credentials::from_answer(keys, answer)?;
+        credentials.check_user(user)?;
+        Ok(credentials)
     }
 
     /// Joins the cluster with a token.

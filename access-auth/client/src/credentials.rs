@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use access_core::identity::{AuthorityKind, SharedTrust, TrustStore, TrustedAuthority};
+use access_core::identity::{
+    AuthorityKind, Identity, SSH_IDENTITY_EXTENSION, SharedTrust, TrustStore, TrustedAuthority,
+};
 use access_core::ids::{ClusterName, HostId};
 use access_core::time::{Timestamp, Validity};
 use access_core::tls::SharedKey;
 use rustls_pki_types::CertificateDer;
 use ssh_key::Certificate;
+use ssh_key::certificate::CertType;
 
 use crate::error::ClientError;
 use crate::keys::KeySet;
@@ -70,6 +73,42 @@ impl Credentials {
             .map(TrustedAuthority::try_from)
             .collect::<Result<_, _>>()?;
         Ok(Self { keys, ssh_certificate, tls_chain, authorities, cluster, validity, host_id })
+    }
+
+    /// Makes sure that both certificates are a user's and nobody else's: the user authority that
+    /// came with them has signed both, both carry the same identity, and the SSH certificate is
+    /// good for the logins in it. Times are for [`Credentials::check`].
+    ///
+    /// # Errors
+    /// [`ClientError::Malformed`] says what does not fit.
+    pub fn check_user(&self, name: &str) -> Result<(), ClientError> {
+        let malformed = |what: String| ClientError::Malformed(format!("the answer's {what}"));
+        let trust = self.trust_store()?;
+        let tls = trust
+            .verify_tls(&self.tls_chain, self.validity.not_before())
+            .map_err(|err| malformed(format!("TLS certificate does not hold: {err}")))?;
+        let tls = tls.identity();
+        let ssh = &self.ssh_certificate;
+        let signed = trust
+            .of_kind(AuthorityKind::User)
+            .any(|authority| authority.ssh.contains(ssh.signature_key()));
+        if ssh.cert_type() != CertType::User || !signed || ssh.verify_signature().is_err() {
+            return Err(malformed("SSH certificate is none of a user of this cluster".into()));
+        }
+        let document = ssh.extensions().get(SSH_IDENTITY_EXTENSION).map_or("", String::as_str);
+        let identity = Identity::decode(document.as_bytes())
+            .map_err(|err| malformed(format!("SSH certificate has no identity: {err}")))?;
+        for subject in [&identity.subject, &tls.subject] {
+            if subject.user().is_none_or(|user| user.as_str() != name) {
+                let other = subject.name();
+                return Err(malformed(format!("certificates are made out to {other}, not {name}")));
+            }
+        }
+        let logins = identity.logins.iter().map(|login| login.as_str());
+        if identity != *tls || !logins.eq(ssh.valid_principals().iter().map(String::as_str)) {
+            return Err(malformed("certificates contradict each other".into()));
+        }
+        Ok(())
     }
 
     /// What the holder trusts, for servers and clients.

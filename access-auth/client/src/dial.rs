@@ -8,7 +8,6 @@ use std::time::Duration;
 use access_core::ids::ClusterName;
 use access_core::time::Clock;
 use access_core::tls::{ServerTrust, SharedKey, client_config};
-use rustls::AlertDescription;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -16,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::address::HostPort;
-use crate::error::{ClientError, causes, of_tls};
+use crate::error::{ClientError, causes};
 
 /// How long a connection may take to be made, TLS included.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
@@ -68,7 +67,8 @@ impl TlsDialer {
     /// Connects to `address` and has it prove to be `name`.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`], or [`ClientError::WrongPeer`] when the proof fails.
+    /// [`ClientError::Unreachable`], or [`ClientError::WrongPeer`] when the proof fails,
+    /// [`ClientError::Untimely`] when that is for the time.
     pub async fn connect(
         &self,
         address: &HostPort,
@@ -110,20 +110,8 @@ impl std::fmt::Debug for TlsDialer {
 }
 
 fn handshake_error(address: &HostPort, err: &std::io::Error) -> ClientError {
-    let tls = err.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    if let Some(error) = tls.and_then(of_tls) {
-        return error;
-    }
-    let address = address.to_string();
-    match tls {
-        // A proxy's word for a name that nobody behind it answers to at the moment.
-        Some(rustls::Error::AlertReceived(AlertDescription::UnrecognisedName)) => {
-            ClientError::Unreachable { address, why: NOBODY.into() }
-        }
-        Some(rustls::Error::InvalidCertificate(why)) => {
-            ClientError::WrongPeer { address, why: why.to_string() }
-        }
-        Some(other) => ClientError::WrongPeer { address, why: other.to_string() },
-        None => ClientError::Unreachable { address, why: causes(err) },
+    match err.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(tls) => ClientError::of_handshake(address, tls),
+        None => ClientError::Unreachable { address: address.to_string(), why: causes(err) },
     }
 }

@@ -3,7 +3,11 @@
 use std::error::Error as _;
 
 use access_core::identity::PinError;
+use access_core::time::Timestamp;
 use access_core::tls::TlsError;
+use rustls_pki_types::UnixTime;
+
+use crate::address::HostPort;
 
 /// An error of the client.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +57,23 @@ pub enum ClientError {
     #[error("the auth service failed: {0}")]
     Server(String),
     /// The clocks of the two machines are too far apart for certificates to work.
-    #[error("the clock here is {0} s off from the cluster's: set it, then try again")]
+    #[error(
+        "the clock here is {} s {} the cluster's: set it, then try again",
+        .0.unsigned_abs(), if *.0 < 0 { "behind" } else { "ahead of" }
+    )]
     Clock(i64),
+    /// Whoever answers shows a certificate that does not hold at this machine's time. It proves
+    /// nothing, but who is who they should be seldom lets one expire, and clocks are often wrong.
+    #[error(
+        "{address} shows a certificate that {why}: set the clock here if it is wrong; if it is \
+         right, somebody may be in between"
+    )]
+    Untimely {
+        /// What was dialled.
+        address: String,
+        /// When the certificate holds, and what the clock here says.
+        why: String,
+    },
     /// What was received, or read from a file, cannot be used.
     #[error("{0}")]
     Malformed(String),
@@ -65,6 +84,13 @@ pub enum ClientError {
     #[error(transparent)]
     Pin(#[from] PinError),
 }
+
+/// A certificate that held by the clock here when it was shown, and not by the clock there.
+const NOT_NOW: &str = "the other end says that the certificate has expired or does not hold yet, \
+                       log in again; if that does not help, one of the two clocks is wrong";
+
+/// A certificate that nobody there signed.
+const NOT_ACCEPTED: &str = "the cluster does not accept this certificate, log in again";
 
 impl From<tonic::Status> for ClientError {
     fn from(status: tonic::Status) -> Self {
@@ -114,11 +140,9 @@ fn refused_by_tls(status: &tonic::Status) -> Option<ClientError> {
             });
         }
         if text.contains("received fatal alert") {
-            return Some(ClientError::Unauthenticated(if text.contains("CertificateExpired") {
-                "the certificate has expired, log in again".into()
-            } else {
-                "the cluster does not accept this certificate, log in again".into()
-            }));
+            let expired = text.contains("CertificateExpired");
+            let why = if expired { NOT_NOW } else { NOT_ACCEPTED };
+            return Some(ClientError::Unauthenticated(why.into()));
         }
         cause = error.source();
     }
@@ -132,6 +156,25 @@ impl ClientError {
         error.get_ref().and_then(|inner| inner.downcast_ref()).and_then(of_tls)
     }
 
+    /// What a failed handshake with whoever answers at an address comes to.
+    pub fn of_handshake(address: &HostPort, error: &rustls::Error) -> Self {
+        if let Some(refused) = of_tls(error) {
+            return refused;
+        }
+        let address = address.to_string();
+        match error {
+            // A proxy's word for a name that nobody behind it answers to at the moment.
+            rustls::Error::AlertReceived(rustls::AlertDescription::UnrecognisedName) => {
+                Self::Unreachable { address, why: crate::dial::NOBODY.into() }
+            }
+            rustls::Error::InvalidCertificate(certificate) => match untimely(certificate) {
+                Some(why) => Self::Untimely { address, why },
+                None => Self::WrongPeer { address, why: certificate.to_string() },
+            },
+            other => Self::WrongPeer { address, why: other.to_string() },
+        }
+    }
+
     /// The same error once more, for those that come out of making a connection: the transport
     /// hands them on by reference only.
     fn again(&self) -> Option<Self> {
@@ -142,10 +185,36 @@ impl ClientError {
             Self::WrongPeer { address, why } => {
                 Some(Self::WrongPeer { address: address.clone(), why: why.clone() })
             }
+            Self::Untimely { address, why } => {
+                Some(Self::Untimely { address: address.clone(), why: why.clone() })
+            }
             Self::Unauthenticated(why) => Some(Self::Unauthenticated(why.clone())),
             Self::Invalid(why) => Some(Self::Invalid(why.clone())),
             _ => None,
         }
+    }
+}
+
+/// What is wrong with a certificate's time, if that is what is wrong.
+fn untimely(error: &rustls::CertificateError) -> Option<String> {
+    use rustls::CertificateError as E;
+    let at = |time: &UnixTime| {
+        Timestamp::from_secs(i64::try_from(time.as_secs()).unwrap_or(i64::MAX)).to_string()
+    };
+    match error {
+        E::ExpiredContext { time, not_after } => Some(format!(
+            "expired at {}, and the clock here is {} s past that",
+            at(not_after),
+            time.as_secs().saturating_sub(not_after.as_secs())
+        )),
+        E::NotValidYetContext { time, not_before } => Some(format!(
+            "holds from {} on, and the clock here is {} s before that",
+            at(not_before),
+            not_before.as_secs().saturating_sub(time.as_secs())
+        )),
+        E::Expired => Some("has expired by the clock here".into()),
+        E::NotValidYet => Some("does not hold yet by the clock here".into()),
+        _ => None,
     }
 }
 
@@ -154,9 +223,9 @@ pub(crate) fn of_tls(error: &rustls::Error) -> Option<ClientError> {
     use rustls::AlertDescription as Alert;
     match error {
         rustls::Error::AlertReceived(alert) => match alert {
-            Alert::CertificateExpired => Some(ClientError::Unauthenticated(
-                "the certificate has expired, log in again".into(),
-            )),
+            Alert::CertificateExpired => {
+                Some(ClientError::Unauthenticated(NOT_NOW.into()))
+            }
             Alert::CertificateRequired
             | Alert::BadCertificate
             | Alert::CertificateUnknown
@@ -165,9 +234,9 @@ pub(crate) fn of_tls(error: &rustls::Error) -> Option<ClientError> {
             | Alert::UnknownCA
             | Alert::AccessDenied
             // An authority of the same name with another key: its signature does not fit.
-            | Alert::DecryptError => Some(ClientError::Unauthenticated(
-                "the cluster does not accept this certificate, log in again".into(),
-            )),
+            | Alert::DecryptError => {
+                Some(ClientError::Unauthenticated(NOT_ACCEPTED.into()))
+            }
             _ => None,
         },
         _ => None,
@@ -186,4 +255,31 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_told_by_how_much() {
+        assert!(ClientError::Clock(-3600).to_string().contains("is 3600 s behind the cluster's"));
+        assert!(ClientError::Clock(61).to_string().contains("is 61 s ahead of the cluster's"));
+        let at = |secs| UnixTime::since_unix_epoch(std::time::Duration::from_secs(secs));
+        let address = HostPort::new("example.com", 443).unwrap();
+        let told = |error: rustls::CertificateError| {
+            ClientError::of_handshake(&address, &error.into()).to_string()
+        };
+        let early = told(rustls::CertificateError::NotValidYetContext {
+            time: at(90),
+            not_before: at(100),
+        });
+        assert!(early.contains("1970-01-01T00:01:40") && early.contains("10 s before"), "{early}");
+        let late =
+            told(rustls::CertificateError::ExpiredContext { time: at(107), not_after: at(100) });
+        assert!(late.contains("1970-01-01T00:01:40") && late.contains("7 s past"), "{late}");
+        // Whose name is wrong does not get away with the time.
+        let wrong = told(rustls::CertificateError::NotValidForName);
+        assert!(wrong.contains("does not prove to be the cluster"), "{wrong}");
+    }
 }

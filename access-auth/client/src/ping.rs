@@ -57,8 +57,8 @@ pub enum FirstTrust {
 /// Asks a proxy which cluster it belongs to.
 ///
 /// # Errors
-/// [`ClientError::Unreachable`], [`ClientError::WrongPeer`], or [`ClientError::Malformed`] when
-/// what answers is no proxy of this kind.
+/// [`ClientError::Unreachable`], [`ClientError::WrongPeer`], [`ClientError::Untimely`], or
+/// [`ClientError::Malformed`] when what answers is no proxy of this kind.
 pub async fn ping(
     proxy: &HostPort,
     trust: &FirstTrust,
@@ -77,7 +77,10 @@ pub async fn ping(
                     // The pinned authority did not make the proxy's web certificate; a public
                     // one may have. The error that counts for the user is the pin's.
                     let public = dialer(ServerTrust::Roots(public_roots()), &clock)?;
-                    public.connect(proxy, name).await.map_err(|_| wrong)?
+                    public.connect(proxy, name).await.map_err(|err| match err {
+                        ClientError::Untimely { .. } => err,
+                        _ => wrong,
+                    })?
                 }
                 other => other?,
             }

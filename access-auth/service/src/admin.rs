@@ -116,6 +116,13 @@ impl AuthService {
             .iter()
             .map(|name| {
                 let name: SanName = name.parse()?;
+                // Whoever has such a key answers for every name that it covers.
+                if !request.allow_wildcard && name.dns().is_some_and(|dns| dns.contains('*')) {
+                    return Err(Error::Invalid(format!(
+                        "{name} covers every name below it: write the names out, or add \
+                         --allow-wildcard"
+                    )));
+                }
                 check_public_name(&name, self.cluster())?;
                 if name.dns() == Some(&format!("proxy.{}", self.cluster())) {
                     return Err(Error::Denied(format!("{name} is reserved")));

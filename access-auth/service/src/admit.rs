@@ -198,15 +198,7 @@ impl AuthService {
             return Err(Error::Denied(Reason::SourcePin(context.client_addr).public()));
         }
         let checked = match who.host() {
-            // Every host may read the cluster's settings: what stops that stops the host.
-            Some(_) => {
-                let target = Target::api(ApiKind::ClusterConfig);
-                let action = Action::Api(Verb::Read);
-                match access_core::policy::decide(&snapshot, who, &action, &target, &context, now) {
-                    Decision::Allow(_) => Ok(()),
-                    Decision::Deny(reason) => Err(reason),
-                }
-            }
+            Some(_) => self.check_host(who, &context),
             // What accounts a user has somewhere fails when their certificate is good for nothing.
             None => {
                 let nowhere = Resource {
@@ -218,6 +210,21 @@ impl AuthService {
             }
         };
         checked.map_err(|reason| refusal(Denied::Policy(reason)))
+    }
+
+    /// Whether a host's certificate is still good for anything. Every host may read the cluster's
+    /// settings: what stops that stops the host.
+    pub(crate) fn check_host(
+        &self,
+        who: &VerifiedIdentity,
+        context: &Context,
+    ) -> std::result::Result<(), Reason> {
+        let snapshot = self.inner.live.policy().snapshot();
+        let (action, target) = (Action::Api(Verb::Read), Target::api(ApiKind::ClusterConfig));
+        match access_core::policy::decide(&snapshot, who, &action, &target, context, self.now()) {
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny(reason) => Err(reason),
+        }
     }
 
     fn limit(&self, call: &Call, method: Method) -> Result<()> {

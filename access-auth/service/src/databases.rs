@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use access_ca::{DatabaseClientDraft, DatabaseServer, DatabaseServerDraft, IssuingPolicy, SanName};
 use access_client::proto;
-use access_client::types::{DbProtocol, DbSpec};
+use access_client::types::{DbProtocol, DbSpec, Served};
 use access_core::gate::Denied;
 use access_core::identity::Subject;
 use access_core::policy::{Action, ApiKind, Context, Target};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access_backend::{Backend, EventStore};
+use access_core::role::{ROLE_FIELDS, RoleField};
 use access_core::{Clock, ClusterName};
 
 use crate::limits::Rate;
@@ -49,6 +50,9 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// What strangers and clients may start at most.
     pub limits: Limits,
+    /// Fields of roles that came after schema 1: roles that use one are refused while a host that
+    /// enforces them is too old to know it.
+    pub role_fields: &'static [RoleField],
 }
 
 impl Options {
@@ -63,6 +67,7 @@ impl Options {
             recordings: None,
             clock,
             limits: Limits::default(),
+            role_fields: ROLE_FIELDS,
         }
     }
 }
@@ -78,8 +83,8 @@ impl std::fmt::Debug for Options {
 
 /// What strangers and clients may start at most.
 ///
-/// Through a proxy, all users share the proxy's address as their source, so that the limits for
-/// each source are those of a busy proxy.
+/// A source is the address of a client, also of one that a proxy leads here. Everybody behind one
+/// NAT is one source, so the limits are those of a large office.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections open at once.
@@ -91,7 +96,7 @@ pub struct Limits {
     /// Pings from one source, which change nothing and take no call of another kind its turn.
     pub ping: Rate,
     /// Calls without an identity, pings among them, on one connection: what tells strangers apart
-    /// who share a proxy's address.
+    /// who share an address.
     pub entry_per_connection: Rate,
     /// Calls of one identity.
     pub calls: Rate,

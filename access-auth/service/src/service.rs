@@ -8,6 +8,7 @@ use access_ca::{IssuingPolicy, SanName, ServerDraft};
 use access_core::audit::AuditSink;
 use access_core::gate::{Gate, GateOptions, PolicySource};
 use access_core::identity::{SharedTrust, SpkiPin};
+use access_core::role::RoleField;
 use access_core::tls::SharedKey;
 use access_core::{Clock, ClusterName, HostId, Timestamp};
 use object_store::ObjectStore;
@@ -45,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) storage: Storage,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
+    pub(crate) role_fields: &'static [RoleField],
     pub(crate) live: Arc<Live>,
     pub(crate) gate: Gate,
     pub(crate) audit: AuthAudit,
@@ -83,7 +85,7 @@ impl AuthService {
         let Found { config, authorities, keys, made } =
             cluster::find_or_make(&*storage.backend, &options).await?;
         let cluster = config.cluster_name.clone();
-        let Options { data_dir, names, recordings, clock, limits, .. } = options;
+        let Options { data_dir, names, recordings, clock, limits, role_fields, .. } = options;
         let recordings = match recordings {
             Some(store) => store,
             None => recordings::local_folder(&data_dir)?,
@@ -121,6 +123,7 @@ impl AuthService {
             storage,
             clock,
             limits,
+            role_fields,
             live,
             gate,
             audit,

@@ -3,7 +3,8 @@
 //! | key | what |
 //! | --- | --- |
 //! | `/cluster/cluster` | the cluster's settings |
-//! | `/users/NAME`, `/roles/NAME`, `/locks/NAME`, `/nodes/NAME`, `/dbs/NAME`, `/servers/ID` | documents |
+//! | `/users/NAME`, `/roles/NAME`, `/locks/NAME`, `/servers/ID` | documents |
+//! | `/nodes/NAME`, `/dbs/NAME`, `/apps/NAME`, `/kubes/NAME`, `/desktops/NAME` | resources |
 //! | `/tokens/ID`, `/invites/ID`, `/recordings/SESSION` | documents without their secrets |
 //! | `/authorities/KIND/CLUSTER` | authorities, their private keys sealed |
 //! | `/private/passwords/USER` | Argon2id hashes |

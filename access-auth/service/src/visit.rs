@@ -1,6 +1,6 @@
 //! What one connection may ask for before its caller has proved who they are.
 //!
-//! Strangers behind one proxy share its address, so that what counts by address cannot tell them
+//! Strangers behind one NAT share its address, so that what counts by address cannot tell them
 //! apart; their connections do.
 
 use std::sync::{Arc, Mutex, PoisonError};

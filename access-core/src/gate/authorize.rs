@@ -12,10 +12,18 @@ use crate::identity::VerifiedIdentity;
 use crate::policy::{Action, Context, Decision, Grant, Reason, Target};
 use crate::time::{Clock, Timestamp, ValidityError};
 
+/// How often a source of policy that follows a cluster says that it is alive, at the least often.
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+/// The least [`GateOptions::max_staleness`] for such a source: a sign of life, and time for it to
+/// arrive. Below it a gate denies now and then while everything is well.
+pub const LEAST_STALENESS: Duration = Duration::from_secs(8);
+
 /// Settings of a gate.
 #[derive(Clone, Debug)]
 pub struct GateOptions {
-    /// How old the policy may be: past that, nothing new is granted. Five minutes by default.
+    /// How old the policy may be: past that, nothing new is granted. Five minutes by default;
+    /// [`LEAST_STALENESS`] at the least where the policy follows a cluster.
     pub max_staleness: Duration,
 }
 

@@ -17,7 +17,7 @@ mod guard;
 mod permit;
 mod source;
 
-pub use authorize::{Denied, Gate, GateOptions};
+pub use authorize::{Denied, Gate, GateOptions, LEAST_STALENESS, SIGN_OF_LIFE};
 pub use guard::Guarded;
 pub use permit::{EndReason, Permit};
 pub use source::{PolicySource, RolePolicy};

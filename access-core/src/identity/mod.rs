@@ -22,6 +22,9 @@ pub use trust::{AuthorityKind, SharedTrust, TrustStore, TrustedAuthority, cluste
 pub use verify_ssh::SSH_IDENTITY_EXTENSION;
 pub use verify_tls::X509_IDENTITY_OID;
 
+pub(crate) use verify_ssh::check_critical_options;
+pub(crate) use verify_tls::document;
+
 use crate::ids::{ClusterName, HostId, Login, RoleName, UserName};
 use crate::resource::ResourceRef;
 use crate::time::{Timestamp, Validity};

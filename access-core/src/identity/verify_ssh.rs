@@ -87,7 +87,7 @@ fn ssh_time(secs: u64) -> Timestamp {
     Timestamp::from_secs(i64::try_from(secs).unwrap_or(i64::MAX))
 }
 
-fn check_critical_options(
+pub(crate) fn check_critical_options(
     certificate: &Certificate,
     source: Option<IpAddr>,
 ) -> Result<(), VerifyError> {

@@ -140,7 +140,7 @@ fn from_unix(at: UnixTime) -> Timestamp {
     Timestamp::from_secs(i64::try_from(at.as_secs()).unwrap_or(i64::MAX))
 }
 
-fn document(cert: &X509Certificate<'_>) -> Result<Identity, VerifyError> {
+pub(crate) fn document(cert: &X509Certificate<'_>) -> Result<Identity, VerifyError> {
     let oid = x509_parser::der_parser::oid::Oid::from(&X509_IDENTITY_OID)
         .map_err(|_| VerifyError::Document("no object identifier".into()))?;
     match cert.get_extension_unique(&oid) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{HostId, Login, TraceId};
-use crate::resource::Resource;
+use crate::resource::{Resource, ResourceKind};
 
 /// What is asked for. Everything that a decision depends on is in here or in the [`Target`], and
 /// both travel inside the permit.
@@ -221,6 +221,24 @@ api_kinds! {
     Session = "session",
     /// Settings of the whole cluster.
     ClusterConfig = "cluster_config",
+}
+
+impl ApiKind {
+    /// The kind of document that registers a resource.
+    pub const fn of_resource(kind: ResourceKind) -> Self {
+        match kind {
+            ResourceKind::Node => Self::Node,
+            ResourceKind::Database => Self::Db,
+            ResourceKind::App => Self::App,
+            ResourceKind::KubernetesCluster => Self::Kube,
+            ResourceKind::Desktop => Self::Desktop,
+        }
+    }
+
+    /// The kind of resource that documents of this kind register, if they do.
+    pub fn resource(self) -> Option<ResourceKind> {
+        ResourceKind::ALL.into_iter().find(|kind| Self::of_resource(*kind) == self)
+    }
 }
 
 impl fmt::Display for ApiKind {

@@ -9,7 +9,7 @@ use super::effective::{Held, Person};
 use super::request::Request;
 use super::snapshot::PolicySnapshot;
 use crate::identity::{Identity, Subject, VerifiedIdentity};
-use crate::resource::{Resource, ResourceKind};
+use crate::resource::Resource;
 use crate::time::Timestamp;
 
 /// Those of many resources for which [`decide`](super::decide) would allow [`Action::See`], in
@@ -87,20 +87,9 @@ impl<'a> Viewer<'a> {
 
 fn host_sees(identity: &Identity, resource: &Resource) -> bool {
     let Subject::Host { id, services, .. } = &identity.subject else { return false };
-    match builtin::scope(services, api_kind(resource.id.kind), Verb::List) {
+    match builtin::scope(services, ApiKind::of_resource(resource.id.kind), Verb::List) {
         Scope::All => true,
         Scope::Own => resource.host == *id,
         Scope::None => false,
-    }
-}
-
-/// The kind of document that registers a resource.
-const fn api_kind(kind: ResourceKind) -> ApiKind {
-    match kind {
-        ResourceKind::Node => ApiKind::Node,
-        ResourceKind::Database => ApiKind::Db,
-        ResourceKind::App => ApiKind::App,
-        ResourceKind::KubernetesCluster => ApiKind::Kube,
-        ResourceKind::Desktop => ApiKind::Desktop,
     }
 }

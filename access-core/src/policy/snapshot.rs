@@ -1,6 +1,6 @@
 //! The policy at one moment: roles, users, locks and settings, ready to decide over.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -121,6 +121,16 @@ impl PolicySnapshot {
             Slot::Ready(role) => Some(role),
             Slot::Missing | Slot::Unreadable(_) => None,
         }
+    }
+
+    /// The traits of users that decisions over the roles look at. Those of roles that cannot be
+    /// read are not among them: such a role denies whatever the traits.
+    pub fn trait_names(&self) -> BTreeSet<String> {
+        let roles = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Ready(role) => Some(role),
+            Slot::Missing | Slot::Unreadable(_) => None,
+        });
+        roles.flat_map(|role| role.trait_names()).map(str::to_owned).collect()
     }
 
     /// Whether a role exists, readable or not.

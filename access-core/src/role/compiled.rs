@@ -22,7 +22,7 @@ pub enum RoleError {
     #[error("metadata.name: {0}")]
     Name(#[from] IdError),
     /// A field holds what cannot be compiled.
-    #[error("role {role}: spec.{field}: {why}")]
+    #[error("spec.{field}: {why}")]
     Field {
         /// The role.
         role: RoleName,
@@ -160,6 +160,11 @@ impl Role {
     pub fn deny(&self) -> &Conditions {
         &self.deny
     }
+
+    /// The traits of its holders that decisions over it look at.
+    pub fn trait_names(&self) -> impl Iterator<Item = &str> {
+        [&self.allow, &self.deny].into_iter().flat_map(Conditions::trait_names)
+    }
 }
 
 impl Conditions {
@@ -253,6 +258,41 @@ impl Conditions {
         }
     }
 
+    fn trait_names(&self) -> impl Iterator<Item = &str> {
+        // Every field counts: one that is added and forgotten here does not compile.
+        let Self {
+            logins,
+            db_users,
+            db_names,
+            db_roles,
+            kubernetes_groups,
+            kubernetes_users,
+            desktop_logins,
+            node_labels,
+            db_labels,
+            app_labels,
+            kubernetes_labels,
+            desktop_labels,
+            // These are patterns without traits.
+            kubernetes_resources: _,
+            rules: _,
+            request_roles: _,
+            review_roles: _,
+        } = self;
+        let values = [
+            logins,
+            db_users,
+            db_names,
+            db_roles,
+            kubernetes_groups,
+            kubernetes_users,
+            desktop_logins,
+        ];
+        let labels = [node_labels, db_labels, app_labels, kubernetes_labels, desktop_labels];
+        let values = values.into_iter().flat_map(ValueList::trait_names);
+        values.chain(labels.into_iter().flat_map(LabelMatcher::trait_names))
+    }
+
     /// The rules over the cluster's documents.
     pub fn rules(&self) -> &RuleTable {
         &self.rules
@@ -332,6 +372,18 @@ mod tests {
             assert!(parts.iter().all(|part| err.contains(part)), "{spec}: {err}");
         }
         assert!(compile(r#"{"deny": {"logins": ["*"]}}"#).is_ok());
+    }
+
+    #[test]
+    fn every_trait_that_is_drawn_on_is_told() {
+        let role = compile(
+            r#"{"allow": {"logins": ["{{internal.logins}}", "root"],
+                          "node_labels": {"team": "{{external.team}}", "env": "dev"}},
+                "deny": {"db_users": ["{{email.local(external[\"e mail\"])}}"]}}"#,
+        )
+        .unwrap();
+        let names: std::collections::BTreeSet<_> = role.trait_names().collect();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["e mail", "logins", "team"]);
     }
 
     #[test]

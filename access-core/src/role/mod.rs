@@ -33,6 +33,7 @@ mod compiled;
 mod options;
 mod presets;
 mod rules;
+mod schema;
 mod span;
 mod template;
 mod value;
@@ -47,6 +48,7 @@ pub use options::{
 pub use presets::{PRESETS, preset, presets};
 pub(crate) use rules::KubernetesRequest;
 pub use rules::{KubernetesRule, Rule, RuleResource, RuleTable, RuleVerb};
+pub use schema::{ROLE_FIELDS, ROLE_SCHEMA, RoleField};
 pub use span::{Span, SpanError};
 pub use template::{INTERNAL_TRAITS, Template, TraitView};
 pub use value::{Match, ValueList, ValuePattern, Values};

@@ -134,6 +134,11 @@ impl Template {
         best
     }
 
+    /// The trait that it draws on.
+    pub fn trait_name(&self) -> &str {
+        self.expression.trait_name()
+    }
+
     /// Calls `with` for each text that it stands for; never for `*`.
     pub fn each<'a>(&'a self, traits: TraitView<'a>, with: &mut dyn FnMut(Cow<'a, str>)) {
         self.expression.any(traits, &mut |value| {
@@ -146,6 +151,13 @@ impl Template {
 }
 
 impl Expression {
+    fn trait_name(&self) -> &str {
+        match self {
+            Self::Trait { name, .. } => name,
+            Self::EmailLocal(of) | Self::Replace { of, .. } => of.trait_name(),
+        }
+    }
+
     fn any(&self, traits: TraitView<'_>, with: &mut dyn FnMut(&str) -> bool) -> bool {
         match self {
             Self::Trait { name, .. } => traits.any(name, with),

@@ -106,6 +106,14 @@ impl ValuePattern {
         }
     }
 
+    /// The trait that it draws on, if any.
+    pub fn trait_name(&self) -> Option<&str> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Template(template) => Some(template.trait_name()),
+        }
+    }
+
     /// How well a text fits, for somebody with these traits.
     pub fn matches(&self, text: &str, traits: TraitView<'_>) -> Match {
         match self {
@@ -141,6 +149,11 @@ impl ValueList {
             }
         }
         best
+    }
+
+    /// The traits that its values draw on.
+    pub fn trait_names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(ValuePattern::trait_name)
     }
 
     /// Whether it has no values.

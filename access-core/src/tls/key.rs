@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -53,6 +54,20 @@ impl SharedKey {
     pub fn chain(&self) -> Option<Vec<CertificateDer<'static>>> {
         self.0.load().as_ref().map(|key| key.cert.clone())
     }
+
+    /// Signs with the leaf's key, by ECDSA on P-256 with SHA-256, in ASN.1; gives the leaf as
+    /// well. For messages that begin as no handshake does.
+    pub(super) fn sign(
+        &self,
+        message: &[u8],
+    ) -> Result<(CertificateDer<'static>, Vec<u8>), TlsError> {
+        let unfit = || TlsError::Key(rustls::Error::General("no P-256 key is there".into()));
+        let key = self.0.load_full().ok_or_else(unfit)?;
+        let leaf = key.cert.first().ok_or_else(unfit)?.clone();
+        let schemes = [SignatureScheme::ECDSA_NISTP256_SHA256];
+        let signer = key.key.choose_scheme(&schemes).ok_or_else(unfit)?;
+        Ok((leaf, signer.sign(message).map_err(TlsError::Key)?))
+    }
 }
 
 impl ResolvesServerCert for SharedKey {
@@ -65,7 +80,7 @@ impl ResolvesClientCert for SharedKey {
     fn resolve(
         &self,
         _root_hint_subjects: &[&[u8]],
-        _schemes: &[rustls::SignatureScheme],
+        _schemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
         self.0.load_full()
     }

@@ -6,6 +6,7 @@
 
 mod client;
 mod key;
+mod origin;
 mod server;
 
 use std::sync::Arc;
@@ -16,6 +17,10 @@ use rustls::time_provider::TimeProvider;
 
 pub use client::{ServerTrust, client_config};
 pub use key::SharedKey;
+pub use origin::{
+    Ends, HEADER_START, HelloDigest, MAX_CLOCK_DIFFERENCE, MAX_HEADER, Origin, OriginError,
+    VerifiedOrigin, hello_digest, origin_length, starts_origin, write_origin,
+};
 pub use server::{ClientAuth, peer_identity, server_config};
 
 use crate::identity::VerifyError;

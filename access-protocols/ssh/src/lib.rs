@@ -83,6 +83,8 @@ mod hostkeys;
 mod input;
 mod jump;
 mod options;
+#[doc(hidden)]
+pub mod oracle;
 mod pipe;
 mod server;
 mod sftp_watch;

@@ -175,6 +175,27 @@ impl SftpWatch {
             .collect()
     }
 
+    /// What does not hold of what is kept, whatever both sides sent.
+    pub(crate) fn broken_bound(&self) -> Option<String> {
+        let written_down = self.in_flight.values().flatten();
+        let longest = written_down
+            .clone()
+            .map(|done| done.path.len().max(done.target.as_ref().map_or(0, Vec::len)))
+            .max();
+        let bounds = [
+            ("requests in flight", self.in_flight.len(), MAX_IN_FLIGHT),
+            ("requests written down", written_down.clone().count(), MAX_PENDING),
+            ("bytes of a path", longest.unwrap_or(0), MAX_PATH),
+            ("bytes of the client's packet", self.client.held(), MAX_HEAD),
+            ("bytes of the server's packet", self.server.held(), MAX_HEAD),
+        ];
+        let broken = bounds.iter().find(|(_, held, most)| held > most);
+        let miscounted = written_down.count() != self.pending;
+        broken
+            .map(|(what, held, most)| format!("{held} {what}, of {most}"))
+            .or_else(|| miscounted.then(|| "the count of what waits is wrong".to_owned()))
+    }
+
     /// What was transferred until now.
     pub(crate) fn totals(&self) -> Totals {
         self.totals
@@ -243,6 +264,14 @@ impl Default for Framer {
 }
 
 impl Framer {
+    /// How many bytes are kept.
+    fn held(&self) -> usize {
+        match self {
+            Self::Length { .. } => 0,
+            Self::Body { head, .. } => head.len(),
+        }
+    }
+
     /// Calls `on` with the head of each packet that ends in `data`, and the packet's length.
     fn feed(&mut self, mut data: &[u8], mut on: impl FnMut(&[u8], u32)) {
         loop {

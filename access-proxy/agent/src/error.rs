@@ -44,19 +44,6 @@ pub enum AgentError {
     /// The certificates expired before they could be renewed, and there is no token to join again.
     #[error("the certificates of this host expired at {0}: give it a new join token")]
     Expired(Timestamp),
-    /// A certificate of the cluster does not hold at this machine's time.
-    #[error(
-        "{address} shows a certificate that does not hold at this machine's time ({now}): \
-         check the clock here first ({why})"
-    )]
-    Clock {
-        /// Who showed it.
-        address: String,
-        /// This machine's time.
-        now: Timestamp,
-        /// What the verification said.
-        why: String,
-    },
     /// The data directory holds the state of another cluster than the one that is configured.
     #[error(
         "the data directory belongs to cluster {found}, not to {expected}: choose an empty one to \

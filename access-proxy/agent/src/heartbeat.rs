@@ -9,6 +9,7 @@ use access_client::{AuthClient, ClientError, proto, with_deadline};
 use access_core::time::Timestamp;
 use access_core::{HostId, Resource, ResourceKind, ResourceName, ResourceRef};
 use serde::Deserialize;
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
 /// How long a document lives that is not written again.
@@ -22,6 +23,8 @@ type Render = Box<dyn Fn(Timestamp) -> Result<Vec<u8>, DocumentError> + Send + S
 pub(crate) struct Heartbeat {
     documents: Mutex<Vec<Beat>>,
     stored: RwLock<HashMap<ResourceRef, Resource>>,
+    /// Ticks when there is something new to be written.
+    changed: watch::Sender<u64>,
 }
 
 struct Beat {
@@ -47,6 +50,13 @@ impl Heartbeat {
         let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
         documents.retain(|beat| beat.kind != kind || beat.name != name);
         documents.push(Beat { kind, name, render });
+        drop(documents);
+        self.changed.send_modify(|tick| *tick = tick.wrapping_add(1));
+    }
+
+    /// Changes when a document is added or replaced.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// What Auth stored of a resource, with the labels that count.
@@ -70,7 +80,7 @@ impl Heartbeat {
                     continue;
                 }
             };
-            let request = with_deadline(proto::WriteRequest { json });
+            let request = with_deadline(proto::WriteRequest { json, force: false });
             match client.resources().put(request).await {
                 Ok(answer) => self.note(&answer.into_inner(), host),
                 Err(status) => failed = Some(status.into()),

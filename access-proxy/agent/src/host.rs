@@ -10,8 +10,7 @@ use access_core::gate::{PolicySource, RolePolicy};
 use access_core::recording::Recorder;
 use access_core::time::Clock;
 use access_core::{Resource, ResourceRef, Timestamp};
-use futures::FutureExt;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -47,8 +46,6 @@ struct Inner {
     heartbeat: Heartbeat,
     cache_ready: watch::Sender<bool>,
     announced: watch::Sender<bool>,
-    /// A document was added or replaced.
-    changed: Notify,
 }
 
 /// How a host is.
@@ -104,7 +101,6 @@ impl Host {
                 heartbeat: Heartbeat::default(),
                 cache_ready: watch::Sender::new(false),
                 announced: watch::Sender::new(false),
-                changed: Notify::new(),
             }),
         })
     }
@@ -152,13 +148,12 @@ impl Host {
 
     /// Has a document stand in the cluster for as long as the host runs: a node, a proxy's
     /// [`ServerDocument`](access_client::types::ServerDocument). Its expiry is set here. One of the
-    /// same kind and name is replaced, and written soon: so a database's health is told of.
+    /// same kind and name is replaced, at once when the host runs.
     pub fn advertise<S>(&self, document: Document<S>)
     where
         S: DocumentSpec + Clone + Send + Sync + 'static,
     {
         self.inner.heartbeat.add(document);
-        self.inner.changed.notify_one();
     }
 
     /// A resource as Auth stored it, with the labels that decisions look at. `None` until it was
@@ -278,9 +273,9 @@ impl Host {
         let membership = &self.inner.membership;
         let clock: Arc<dyn Clock> = membership.clock();
         let mut pause = Pause::for_calls();
+        let mut changes = self.inner.heartbeat.changes();
         loop {
-            // What has changed until here is written now.
-            let _ = self.inner.changed.notified().now_or_never();
+            changes.mark_unchanged();
             let client = self.client();
             let beat = self.inner.heartbeat.beat(&client, membership.host_id(), clock.now());
             let wait = match beat.await {
@@ -297,7 +292,8 @@ impl Host {
             let changed = async {
                 // Changes come in groups, and a server that flaps is told of once in a while.
                 tokio::time::sleep(CHANGES).await;
-                self.inner.changed.notified().await;
+                // The sender lives in what `self` holds.
+                drop(changes.changed().await);
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}

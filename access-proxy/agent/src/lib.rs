@@ -90,4 +90,6 @@ pub use error::AgentError;
 pub use host::{Host, HostStatus};
 pub use membership::{AuthRoute, HostOptions, JoinToken, Membership};
 pub use recordings::{RecordingOptions, SignerSource, SpoolRecorder};
+#[doc(hidden)]
+pub use spool::fuzz_oracle as spool_fuzz_oracle;
 pub use spool::{ClientSource, SpoolOptions, SpoolSink, SpoolStatus};

@@ -370,6 +370,7 @@ async fn holds_a_tunnel_to_every_proxy_and_leaves_one_that_goes_away() {
             format!("localhost:{}", second.address.port()),
         ],
         peer_addr: None,
+        role_schema: access_core::role::ROLE_SCHEMA,
     };
     let json = ServerDocument::new("p-2", server).to_json().unwrap();
     auth.inner.documents.lock().unwrap().insert(("server".into(), "p-2".into()), json);

@@ -193,7 +193,7 @@ async fn register(member: &Membership) {
 }
 
 async fn put(client: &AuthClient, json: Vec<u8>) {
-    client.resources().put(proto::WriteRequest { json }).await.unwrap();
+    client.resources().put(proto::WriteRequest { json, force: false }).await.unwrap();
 }
 
 #[tokio::test]

@@ -115,6 +115,7 @@ async fn proxy(cluster: &Cluster) -> (Host, Arc<Tunnels>, HostPort) {
             version: String::new(),
             public_addrs: vec![address.to_string()],
             peer_addr: None,
+            role_schema: access_core::role::ROLE_SCHEMA,
         },
     ));
     let tunnels = Arc::new(Tunnels::new());

@@ -446,3 +446,76 @@ async fn a_full_disk_refuses_whole_and_recovers() {
     let users = uplink.check_whole(writer.as_str());
     assert_eq!(users.iter().filter(|user| user.starts_with("user-")).count(), accepted + 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_refused_for_good_holds_up_nothing() {
+    let up = uplink().await;
+    *up.auth.inner.poison.lock().unwrap() = Some("user-7\"".into());
+    let dir = tempfile::tempdir().unwrap();
+    let sink = open(dir.path(), SpoolOptions::default());
+    for number in 0..20 {
+        sink.accept(logout(number), Durability::Soon).await.unwrap();
+    }
+    let delivery = up.deliver(&sink);
+    tokio::time::timeout(Duration::from_secs(20), sink.delivered()).await.unwrap();
+    eventually("the report", || sink.status().backlog == 0).await;
+    let (numbers, dropped): (Vec<u64>, Vec<u64>) = {
+        let events = up.auth.inner.events.lock().unwrap();
+        let named = |name| events.values().filter(move |one| one.event.name() == name);
+        (
+            named("user.logout").map(|one| one.seq).collect(),
+            named("audit.dropped").map(|one| one.seq).collect(),
+        )
+    };
+    let wanted: Vec<u64> = (1..=20).filter(|number| *number != 8).collect();
+    assert_eq!(numbers, wanted);
+    assert_eq!(dropped, [21], "the log is told");
+    let kept = std::fs::read_to_string(dir.path().join("refused")).unwrap();
+    assert_eq!(kept.lines().count(), 1);
+    assert!(kept.contains("user-7\""), "{kept}");
+    drop(delivery);
+
+    // Where everything is refused, reports of reports do not go on for ever.
+    *up.auth.inner.poison.lock().unwrap() = Some("{".into());
+    sink.accept(logout(1), Durability::Soon).await.unwrap();
+    let _delivery = up.deliver(&sink);
+    eventually("the rest", || sink.status().backlog == 0).await;
+    let kept = std::fs::read_to_string(dir.path().join("refused")).unwrap();
+    assert_eq!(kept.lines().count(), 3, "{kept}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_joined_anew_delivers_under_a_new_writer() {
+    let up = uplink().await;
+    let dir = tempfile::tempdir().unwrap();
+    let sink = open(dir.path(), SpoolOptions::default());
+    let old = sink.writer().to_string();
+    for number in 0..3 {
+        sink.accept(logout(number), Durability::Synced).await.unwrap();
+    }
+    let delivery = up.deliver(&sink);
+    tokio::time::timeout(Duration::from_secs(20), sink.delivered()).await.unwrap();
+    drop(delivery);
+    for number in 3..6 {
+        sink.accept(logout(number), Durability::Synced).await.unwrap();
+    }
+    *up.auth.inner.foreign.lock().unwrap() = Some(old.clone());
+    let delivery = up.deliver(&sink);
+    tokio::time::timeout(Duration::from_secs(20), sink.delivered()).await.unwrap();
+    let new = sink.writer().to_string();
+    assert_ne!(new, old);
+    let numbers = |writer: &str| -> Vec<u64> {
+        let events = up.auth.inner.events.lock().unwrap();
+        events.keys().filter(|(of, _)| of == writer).map(|(_, seq)| *seq).collect()
+    };
+    assert_eq!(numbers(&old), [1, 2, 3]);
+    assert_eq!(numbers(&new), [1, 2, 3], "a writer's numbers begin with 1");
+    drop((delivery, sink));
+
+    let sink = open(dir.path(), SpoolOptions::default());
+    assert_eq!(sink.writer().to_string(), new, "it stays");
+    sink.accept(logout(6), Durability::Synced).await.unwrap();
+    let _delivery = up.deliver(&sink);
+    tokio::time::timeout(Duration::from_secs(20), sink.delivered()).await.unwrap();
+    assert_eq!(numbers(&new), [1, 2, 3, 4]);
+}

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use crate::limits::{Counter, Limits, Rate};
 use crate::prelude::Prelude;
 use crate::tunnels::Tunnels;
+use crate::underway::Underway;
 use crate::upstream::AuthUpstream;
 use crate::web::WebPages;
 
@@ -29,7 +30,8 @@ pub struct FrontParts {
     pub cluster: ClusterName,
     /// The authorities, for agents' certificates.
     pub trust: Arc<SharedTrust>,
-    /// The proxy's own host certificate, which agents see.
+    /// The proxy's own host certificate, which agents see. It vouches to Auth for the addresses of
+    /// clients, and has to be one for proxies.
     pub host_key: Arc<SharedKey>,
     /// The certificate that browsers and first contacts see.
     pub web_key: Arc<dyn ResolvesServerCert>,
@@ -73,6 +75,7 @@ pub struct Front {
     pub(crate) tunnel_tls: Arc<rustls::ServerConfig>,
     pub(crate) web_tls: Arc<rustls::ServerConfig>,
     pub(crate) pages: Arc<WebPages>,
+    pub(crate) underway: Underway,
 }
 
 impl Front {
@@ -99,6 +102,7 @@ impl Front {
             tunnel_tls: Arc::new(tunnel_tls),
             web_tls: Arc::new(web_tls),
             pages: Arc::new(parts.pages.clone()),
+            underway: Underway::new(),
             parts,
             options,
         })
@@ -106,6 +110,10 @@ impl Front {
 
     /// Accepts and serves connections until `stop`. Then agents are asked to go elsewhere, what
     /// is open may finish for `drain`, and the rest is cut.
+    ///
+    /// Streams of tunnels and connections of preludes are open until they end. A connection to
+    /// Auth is one for as long as something passes over it: agents keep theirs for ever, and
+    /// nobody here can see whether a call is open.
     pub async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
@@ -131,7 +139,7 @@ impl Front {
         drop(listener);
         self.parts.tunnels.go_away();
         let finish = async {
-            while self.parts.tunnels.streams() > 0 {
+            while self.parts.tunnels.streams() + self.underway.busy() > 0 {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };

@@ -4,7 +4,7 @@
 //!  client ──► accept ──► limits ──► [PROXY protocol] ──► first bytes
 //!      SSH, PostgreSQL, …  a Prelude serves them, or goes on as TLS
 //!      TLS                 ClientHello: SNI, ALPN ──► the table in `route`
-//!          auth.CLUSTER              bytes copied to Auth, untouched
+//!          auth.CLUSTER              bytes copied to Auth, untouched, behind the client's address
 //!          NAME.node.CLUSTER, …      bytes copied over the tunnel of its agent, untouched
 //!          access-tunnel             an agent's tunnel, mutual TLS
 //!          h2, http/1.1, none        web
@@ -22,6 +22,8 @@ mod first;
 mod front;
 mod hello;
 mod limits;
+#[doc(hidden)]
+pub mod oracle;
 mod prefixed;
 mod prelude;
 mod proxy_header;
@@ -31,6 +33,7 @@ mod route;
 mod serve;
 mod sessions;
 mod tunnels;
+mod underway;
 mod upstream;
 mod web;
 

@@ -17,8 +17,8 @@ pub struct Limits {
     /// How long a client may take to say what it wants, TLS handshakes that end here included.
     pub handshake: Duration,
     /// New connections to Auth from one source: how many at once, and how many a second after
-    /// that. Auth sees all of them come from the proxy, so it is here that one source is kept from
-    /// taking what all others need.
+    /// that. Auth counts by source as well; here one source is kept from making the proxy dial and
+    /// sign for nothing.
     pub auth_rate: (u32, u32),
 }
 

@@ -8,7 +8,7 @@ use ppp::{HeaderResult, PartialResult, v1, v2};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The longest header that is read, in bytes: version 2 with extensions.
-const MAX_HEADER: usize = 2048;
+pub(crate) const MAX_HEADER: usize = 2048;
 
 /// Reads the header off the front of a connection and tells the client's address; `peer`, the
 /// balancer's own, for its health checks.

@@ -2,21 +2,22 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use access_core::identity::{Service, VerifiedIdentity};
 use access_core::resource::DnsResource;
-use access_core::tls::peer_identity;
+use access_core::tls::{Ends, peer_identity, write_origin};
 use access_tunnel::ReadAhead;
 use bytes::BytesMut;
 use metrics::counter;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use crate::first::{First, recognise};
-use crate::front::Front;
+use crate::front::{Front, FrontParts};
 use crate::hello::{UNRECOGNIZED_NAME, read_route};
 use crate::prefixed::Prefixed;
 use crate::prelude::{ClientStream, Outcome};
@@ -24,6 +25,10 @@ use crate::relay::relay;
 use crate::route::Route;
 use crate::tunnels::new_trace_id;
 use crate::{proxy_header, web};
+
+/// How long a client that was refused has to read why, and the most bytes that it may still send.
+const LEAVE: Duration = Duration::from_secs(5);
+const LEAVE_BYTES: u64 = 256 * 1024;
 
 impl Front {
     /// Serves a connection to its end.
@@ -56,7 +61,9 @@ impl Front {
             Some(First::Tls) => self.serve_tls(stream, buffer, client).await,
             Some(First::Prelude(prelude)) => {
                 counter!("access_proxy_routed_total", "to" => prelude.name()).increment(1);
+                let passage = self.underway.until_end();
                 let outcome = prelude.serve(Prefixed::new(buffer, stream), client).await;
+                drop(passage);
                 if let Outcome::Tls(stream) = outcome {
                     let (buffer, stream) = stream.into_parts();
                     self.serve_tls(stream, BytesMut::from(buffer), client).await;
@@ -98,7 +105,16 @@ impl Front {
             refuse_name(stream).await;
             return;
         }
-        let mut auth = match self.parts.auth.connect().await {
+        let mut first = match self.tell_origin(&stream, &buffer, client) {
+            Ok(header) => header,
+            Err(err) => {
+                // Without it, Auth would take the proxy's own address for the client's.
+                warn!("a client cannot be led to auth: {err}");
+                refuse_name(stream).await;
+                return;
+            }
+        };
+        let auth = match self.parts.auth.connect().await {
             Ok(auth) => auth,
             Err(err) => {
                 warn!("the auth service cannot be reached: {err}");
@@ -106,14 +122,29 @@ impl Front {
                 return;
             }
         };
+        let (_passage, mut auth) = self.underway.while_busy(auth);
         let copied = async {
-            auth.write_all(&buffer).await?;
+            first.extend_from_slice(&buffer);
             drop(buffer);
+            auth.write_all(&first).await?;
+            drop(first);
             tokio::io::copy_bidirectional(&mut stream, &mut auth).await
         };
         if let Err(err) = copied.await {
             debug!("a connection to auth ended: {err}");
         }
+    }
+
+    /// The header that tells Auth where a client comes from.
+    fn tell_origin(
+        &self,
+        stream: &TcpStream,
+        first: &[u8],
+        client: SocketAddr,
+    ) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
+        let FrontParts { host_key, cluster, clock, .. } = &self.parts;
+        let ends = Ends { client, proxy: stream.local_addr()? };
+        Ok(write_origin(host_key, cluster, ends, clock.now(), first)?)
     }
 
     async fn lead_to_resource(
@@ -159,7 +190,14 @@ impl Front {
     ) -> io::Result<(TlsStream<ReadAhead<ClientStream>>, VerifiedIdentity)> {
         let stream = ReadAhead::new(stream);
         let accept = TlsAcceptor::from(self.tunnel_tls.clone()).accept(stream);
-        let stream = tokio::time::timeout(self.options.limits.handshake, accept).await??;
+        let accept = accept.into_fallible();
+        let stream = match tokio::time::timeout(self.options.limits.handshake, accept).await? {
+            Ok(stream) => stream,
+            Err((err, stream)) => {
+                take_leave(stream).await;
+                return Err(err);
+            }
+        };
         let (_, connection) = stream.get_ref();
         let agent = peer_identity(connection, &self.parts.trust, self.parts.clock.now())
             .map_err(io::Error::other)?
@@ -183,5 +221,15 @@ impl Front {
 async fn refuse_name(mut stream: TcpStream) {
     // A client that is gone needs no answer.
     drop(stream.write_all(&UNRECOGNIZED_NAME).await);
-    drop(stream.shutdown().await);
+    take_leave(stream).await;
+}
+
+/// Ends a connection so that what was said last arrives: to close on bytes that nobody has read
+/// would reset it, and the answer would be lost with it.
+async fn take_leave<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    let leave = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LEAVE_BYTES), &mut tokio::io::sink()).await
+    };
+    drop(tokio::time::timeout(LEAVE, leave).await);
 }

@@ -127,13 +127,9 @@ impl Tunnels {
     /// such session, or its agent does not answer.
     ///
     /// The number is no secret and proves nothing: whoever serves the session judges what comes.
-    pub async fn open_beside(
-        &self,
-        session: u32,
-        client: SocketAddr,
-        trace_id: [u8; 16],
-    ) -> Option<Stream> {
+    pub async fn open_beside(&self, session: u32, client: SocketAddr) -> Option<Stream> {
         let served = self.sessions.find(session)?;
+        let (trace_id, _) = new_trace_id();
         served.open(served.header(Flavour::Raw, client, trace_id)).await
     }
 

@@ -8,7 +8,8 @@ use crate::code::CloseCode;
 use crate::config::{Config, MIN_WINDOW};
 use crate::connection::{Connection, Read};
 use crate::decoder::{Decoder, Item};
-use crate::frame::{Frame, HEAD_LEN, Head, Hello, MAX_CONTROL, Role, VERSION};
+use crate::frame::{Frame, HEAD_LEN, Head, Hello, MAX_CONTROL, Role, StreamId, VERSION};
+use crate::header::OpenHeader;
 use crate::transmit::Transmit;
 
 const MAX_FRAME: usize = 4096;
@@ -31,31 +32,30 @@ pub fn check_frames(data: &[u8]) -> Result<(), String> {
     tunnel(data, cut)
 }
 
+/// Checks `data` as the header of an open: what is read encodes to the same bytes.
+///
+/// # Errors
+/// What does not hold.
+pub fn check_header(data: &[u8]) -> Result<(), String> {
+    let Ok(header) = OpenHeader::decode(data) else { return Ok(()) };
+    let mut encoded = BytesMut::new();
+    header.encode(&mut encoded).map_err(|err| format!("{header:?} does not encode: {err}"))?;
+    if encoded == data { Ok(()) } else { Err(format!("{header:?} encodes to {encoded:02x?}")) }
+}
+
 /// What was decoded, pieces of data joined, and how it ended.
 type Decoded = (Vec<Item>, Option<CloseCode>);
 
 fn decode(data: &[u8], cut: usize) -> Result<Decoded, String> {
     let mut decoder = Decoder::new(MAX_FRAME);
-    let mut items: Vec<Item> = Vec::new();
+    let mut items = Joined::default();
     for chunk in data.chunks(cut.min(data.len().max(1))) {
         let mut chunk = Bytes::copy_from_slice(chunk);
         loop {
-            let item = match decoder.next(&mut chunk) {
-                Ok(Some(item)) => item,
+            match decoder.next(&mut chunk) {
+                Ok(Some(item)) => items.push(item),
                 Ok(None) => break,
-                Err(code) => return Ok((items, Some(code))),
-            };
-            match (items.last_mut(), item) {
-                (
-                    Some(Item::Data { id, bytes, fin: fin @ false }),
-                    Item::Data { id: next, bytes: more, fin: last },
-                ) if *id == next => {
-                    let mut joined = BytesMut::from(&bytes[..]);
-                    joined.extend_from_slice(&more);
-                    *bytes = joined.freeze();
-                    *fin = last;
-                }
-                (_, item) => items.push(item),
+                Err(code) => return Ok((items.finish(), Some(code))),
             }
         }
         if !chunk.is_empty() {
@@ -65,7 +65,46 @@ fn decode(data: &[u8], cut: usize) -> Result<Decoded, String> {
             return Err(format!("the decoder holds {} bytes", decoder.buffered()));
         }
     }
-    Ok((items, None))
+    Ok((items.finish(), None))
+}
+
+/// Items, of which pieces of data that follow each other on a stream become one. They are
+/// gathered in place: a frame in pieces of one byte would else be copied for each of them.
+#[derive(Default)]
+struct Joined {
+    items: Vec<Item>,
+    /// Data that more may follow.
+    open: Option<(StreamId, BytesMut)>,
+}
+
+impl Joined {
+    fn push(&mut self, item: Item) {
+        let Item::Data { id, bytes, fin } = item else {
+            self.close(false);
+            return self.items.push(item);
+        };
+        match &mut self.open {
+            Some((before, data)) if *before == id => data.extend_from_slice(&bytes),
+            _ => {
+                self.close(false);
+                self.open = Some((id, BytesMut::from(&bytes[..])));
+            }
+        }
+        if fin {
+            self.close(true);
+        }
+    }
+
+    fn close(&mut self, fin: bool) {
+        if let Some((id, data)) = self.open.take() {
+            self.items.push(Item::Data { id, bytes: data.freeze(), fin });
+        }
+    }
+
+    fn finish(mut self) -> Vec<Item> {
+        self.close(false);
+        self.items
+    }
 }
 
 /// Takes the frames one by one and compares them with what they encode to.
@@ -96,8 +135,12 @@ fn round_trip(mut data: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// Feeds a tunnel that accepts every second stream and reads half of what comes.
+/// The most pieces that a tunnel is fed with: each is a turn of the whole machine.
+const MAX_TURNS: usize = 256;
+
+/// Feeds a tunnel that accepts every second stream and reads half of what comes, until it closes.
 fn tunnel(data: &[u8], cut: usize) -> Result<(), String> {
+    let cut = cut.max(data.len().div_ceil(MAX_TURNS));
     let now = Instant::now();
     let mut config = Config::new();
     config.max_frame = MAX_FRAME;
@@ -149,6 +192,15 @@ fn tunnel(data: &[u8], cut: usize) -> Result<(), String> {
         if out.len() > 64 * 1024 + 600 * (cut + 1) {
             return Err(format!("{} bytes to send after {cut} came", out.len()));
         }
+        if conn.close_reason().is_some() {
+            // What comes after that is dropped unread; one more turn shows that it is.
+            conn.handle_input(Bytes::copy_from_slice(data), now);
+            let mut out = Transmit::new();
+            if conn.poll_transmit(&mut out, now) {
+                return Err(format!("{} bytes to send after the end", out.len()));
+            }
+            return Ok(());
+        }
     }
     Ok(())
 }
@@ -157,8 +209,8 @@ fn tunnel(data: &[u8], cut: usize) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::code::{RefuseCode, ResetCode};
-    use crate::frame::{OpenBody, StreamId};
-    use crate::header::{Flavour, OpenHeader};
+    use crate::frame::OpenBody;
+    use crate::header::Flavour;
 
     fn xorshift(state: &mut u64) -> u64 {
         *state ^= *state << 13;

@@ -98,6 +98,9 @@ pub(crate) enum Command {
     ///
     /// Example: access config > ~/.ssh/access && ssh -F ~/.ssh/access root@web-1.node.CLUSTER
     Config,
+    /// Databases.
+    #[command(subcommand)]
+    Db(DbCommand),
     /// Lead other programs through the proxy.
     #[command(subcommand)]
     Proxy(ProxyCommand),
@@ -111,7 +114,8 @@ pub(crate) enum Command {
         /// How many times faster than it was.
         #[arg(long, default_value_t = 1.0)]
         speed: f64,
-        /// cast: the whole recording as asciicast; text: what was shown, at once; play: in time.
+        /// cast: the whole recording as asciicast; text: what was shown, at once and without what
+        /// steers a terminal; play: in time, on a terminal.
         #[arg(long, value_enum)]
         format: Option<PlayFormat>,
     },
@@ -151,4 +155,97 @@ pub(crate) enum ProxyCommand {
         #[arg(value_name = "NODE")]
         node: String,
     },
+    /// Open a port of this machine that leads to a database, until Ctrl-C.
+    ///
+    /// Example: access proxy db roach --port 5432 --tunnel --db-user=danielle
+    Db(ProxyDb),
+}
+
+/// A port that leads to a database.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ProxyDb {
+    /// The database's name.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// The port; one that is free by default.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) port: u16,
+    /// Speak TLS for the program that connects, with your certificate: for programs that cannot.
+    #[arg(long)]
+    pub(crate) tunnel: bool,
+    /// The account in the database, for the command that is printed.
+    #[arg(long, value_name = "USER")]
+    pub(crate) db_user: Option<String>,
+    /// The database in it, for the command that is printed.
+    #[arg(long, value_name = "DATABASE")]
+    pub(crate) db_name: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    /// List the databases that you may reach.
+    ///
+    /// Example: access db ls env=prod
+    Ls {
+        /// Only those with these labels, NAME=VALUE.
+        #[arg(value_name = "LABELS")]
+        labels: Vec<String>,
+        #[arg(long, value_enum, default_value_t)]
+        format: OutputFormat,
+    },
+    /// Remember a database and enter it into ~/.pg_service.conf.
+    ///
+    /// Example: access db login --db-user=danielle --db-name=orders roach
+    Login {
+        #[command(flatten)]
+        target: DbTarget,
+    },
+    /// Forget a database, or all of them.
+    Logout {
+        /// Which; all without.
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Connect by the client that is installed here: psql, or cockroach sql.
+    ///
+    /// Example: access db connect --db-user=danielle --db-name=defaultdb roach -- -c 'select 1'
+    Connect {
+        #[command(flatten)]
+        target: DbTarget,
+        /// Arguments for the client.
+        #[arg(last = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
+    /// Print what other programs need to connect.
+    ///
+    /// Example: access db config roach
+    Config {
+        #[command(flatten)]
+        target: DbTarget,
+        #[arg(long, value_enum, default_value_t)]
+        format: OutputFormat,
+    },
+    /// Print environment variables for programs that are built on libpq.
+    ///
+    /// Example: eval "$(access db env roach)" && psql
+    Env {
+        #[command(flatten)]
+        target: DbTarget,
+        #[arg(long, value_enum, default_value_t)]
+        format: OutputFormat,
+    },
+}
+
+/// Which database, and as whom.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DbTarget {
+    /// The database's name, as access db ls shows it; the one that you logged in to without.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// The account in the database.
+    #[arg(long, value_name = "USER")]
+    pub(crate) db_user: Option<String>,
+    /// The database in it; the account's name by default.
+    #[arg(long, value_name = "DATABASE")]
+    pub(crate) db_name: Option<String>,
 }

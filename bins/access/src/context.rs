@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use access_client::{AuthClient, AuthEndpoint, Credentials, HostPort};
 use access_core::time::Clock;
-use access_daemon::{Exit, ExitCode};
+use access_daemon::{Exit, ExitCode, Home, Profile, client_exit, identity_file, parse_proxy};
 use access_host::SystemClock;
 
 use crate::cli::Global;
 use crate::openssh::TemporaryFiles;
-use crate::profile::{Home, Profile, parse_proxy, read};
+use crate::profile::write_tls_files;
 
 /// Somebody who is logged in, or has an identity file.
 #[derive(Debug)]
@@ -40,9 +40,7 @@ impl Session {
         let home = Home::open(global.home.clone())?;
         let proxy = global.proxy.as_deref().map(parse_proxy).transpose()?;
         if let Some(path) = &global.identity {
-            let text = read(path)?
-                .ok_or_else(|| Exit::failed(format!("there is no file {}", path.display())))?;
-            let credentials = Credentials::from_identity_file(&text).map_err(Exit::failed)?;
+            let credentials = identity_file(path)?;
             let proxy = match (proxy, home.profile(None)?) {
                 (Some(proxy), _) => proxy,
                 (None, Some(profile)) if profile.cluster == credentials.cluster => profile.proxy,
@@ -74,6 +72,16 @@ impl Session {
         .map_err(client_exit)
     }
 
+    /// The folder with key, certificate and authorities for programs that speak TLS; temporary
+    /// with an identity file.
+    pub(crate) fn tls_files(&self) -> Result<(PathBuf, Option<TemporaryFiles>), Exit> {
+        let (folder, temporary) = self.openssh_files()?;
+        if temporary.is_some() {
+            write_tls_files(&folder, &self.credentials)?;
+        }
+        Ok((folder, temporary))
+    }
+
     /// The folder with what OpenSSH needs; temporary with an identity file.
     pub(crate) fn openssh_files(&self) -> Result<(PathBuf, Option<TemporaryFiles>), Exit> {
         match &self.profile {
@@ -84,21 +92,4 @@ impl Session {
             }
         }
     }
-}
-
-/// An exit for an error of the client.
-pub(crate) fn client_exit(err: access_client::ClientError) -> Exit {
-    use access_client::ClientError as E;
-    let code = match &err {
-        E::Unreachable { .. } | E::WrongPeer { .. } => ExitCode::Unreachable,
-        E::Unauthenticated(_) => ExitCode::NotLoggedIn,
-        E::Denied(_) => ExitCode::Denied,
-        _ => ExitCode::Failed,
-    };
-    Exit::new(code, err)
-}
-
-/// An exit for the failure of a call.
-pub(crate) fn call_exit(status: tonic::Status) -> Exit {
-    client_exit(status.into())
 }

@@ -8,14 +8,13 @@ use access_client::types::{Document, DocumentSpec};
 use access_client::{AuthClient, AuthEndpoint, Credentials, HostPort, with_deadline};
 use access_core::policy::ApiKind;
 use access_core::time::Clock;
-use access_daemon::{Exit, ExitCode};
+use access_daemon::{Exit, ExitCode, Home, identity_file};
 use access_host::SystemClock;
 
 use crate::cli::Global;
-use crate::errors::{call_exit, client_exit};
 use crate::local::{self, OwnService};
 use crate::place::{Environment, Place, Remote};
-use crate::profile::{Home, identity_file};
+use access_daemon::client_exit;
 
 /// A cluster, reached.
 pub(crate) struct Cluster {
@@ -36,7 +35,7 @@ impl Cluster {
         let environment = Environment::current();
         match Place::choose(global, &environment)? {
             Place::Here(dir) => {
-                let proxy = global.proxy.as_deref().map(crate::profile::proxy_address);
+                let proxy = global.proxy.as_deref().map(access_daemon::parse_proxy);
                 let proxy = proxy.transpose()?;
                 let (client, own) = local::open(&dir).await?;
                 Ok(Self { client, own, proxy })
@@ -85,7 +84,7 @@ impl Cluster {
     pub(crate) async fn get_carried(&self, kind: ApiKind, name: &str) -> Result<Carried, Exit> {
         let request = GetRequest { kind: kind.as_str().into(), name: name.into() };
         let answer = self.client.resources().get(with_deadline(request)).await;
-        Ok(answer.map_err(call_exit)?.into_inner())
+        Ok(answer.map_err(client_exit)?.into_inner())
     }
 
     /// One document.
@@ -110,7 +109,7 @@ impl Cluster {
                 labels: labels.clone(),
             };
             let answer = self.client.resources().list(with_deadline(request)).await;
-            let answer = answer.map_err(call_exit)?.into_inner();
+            let answer = answer.map_err(client_exit)?.into_inner();
             documents.extend(answer.documents);
             page_token = answer.next_page_token;
             if page_token.is_empty() {
@@ -130,9 +129,9 @@ impl Cluster {
     }
 
     /// Writes a document in place of the one that was read.
-    pub(crate) async fn update(&self, json: Vec<u8>) -> Result<(), Exit> {
-        let request = with_deadline(WriteRequest { json });
-        self.client.resources().update(request).await.map(drop).map_err(call_exit)
+    pub(crate) async fn update(&self, json: Vec<u8>, force: bool) -> Result<(), Exit> {
+        let request = with_deadline(WriteRequest { json, force });
+        self.client.resources().update(request).await.map(drop).map_err(client_exit)
     }
 
     /// Deletes a document.
@@ -143,7 +142,7 @@ impl Cluster {
             revision: String::new(),
         };
         let deleted = self.client.resources().delete(with_deadline(request)).await;
-        deleted.map(drop).map_err(call_exit)
+        deleted.map(drop).map_err(client_exit)
     }
 }
 

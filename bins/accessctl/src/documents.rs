@@ -1,8 +1,9 @@
 //! Documents as text: YAML (or JSON, which is YAML too) in, YAML out.
 
 use access_client::types::{
-    AuthorityDocument, ClusterConfigDocument, InviteDocument, LockDocument, NodeDocument,
-    RecordingDocument, RoleDocument, ServerDocument, TokenDocument, UserDocument,
+    AppDocument, AuthorityDocument, ClusterConfigDocument, DbDocument, DesktopDocument,
+    InviteDocument, KubeDocument, LockDocument, NodeDocument, RecordingDocument, RoleDocument,
+    ServerDocument, TokenDocument, UserDocument,
 };
 use access_core::document::DocumentError;
 use access_core::policy::ApiKind;
@@ -69,6 +70,10 @@ fn check(value: Value) -> Result<Read, (String, String)> {
         ApiKind::Token => TokenDocument::from_value(value.clone()).map(drop),
         ApiKind::Invite => InviteDocument::from_value(value.clone()).map(drop),
         ApiKind::Node => NodeDocument::from_value(value.clone()).map(drop),
+        ApiKind::Db => DbDocument::from_value(value.clone()).map(drop),
+        ApiKind::App => AppDocument::from_value(value.clone()).map(drop),
+        ApiKind::Kube => KubeDocument::from_value(value.clone()).map(drop),
+        ApiKind::Desktop => DesktopDocument::from_value(value.clone()).map(drop),
         ApiKind::Server => ServerDocument::from_value(value.clone()).map(drop),
         ApiKind::Authority => AuthorityDocument::from_value(value.clone()).map(drop),
         ApiKind::Lock => LockDocument::from_value(value.clone()).map(drop),

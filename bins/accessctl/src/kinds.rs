@@ -5,12 +5,16 @@ use access_core::policy::ApiKind;
 
 /// The kinds that have documents, and what else people call them. Plurals with an `s` go without
 /// saying.
-const KINDS: [(ApiKind, &[&str]); 10] = [
+const KINDS: [(ApiKind, &[&str]); 14] = [
     (ApiKind::User, &[]),
     (ApiKind::Role, &[]),
     (ApiKind::Token, &[]),
     (ApiKind::Invite, &[]),
     (ApiKind::Node, &[]),
+    (ApiKind::Db, &["database"]),
+    (ApiKind::App, &[]),
+    (ApiKind::Kube, &["kube_cluster", "kubernetes"]),
+    (ApiKind::Desktop, &["windows_desktop"]),
     (ApiKind::Server, &["proxy", "proxies"]),
     (ApiKind::Authority, &["authorities", "ca", "cert_authority"]),
     (ApiKind::Lock, &[]),
@@ -89,6 +93,9 @@ mod tests {
             ("authorities", ApiKind::Authority),
             ("cas", ApiKind::Authority),
             ("recordings", ApiKind::Session),
+            ("dbs", ApiKind::Db),
+            ("databases", ApiKind::Db),
+            ("windows-desktops", ApiKind::Desktop),
         ] {
             assert_eq!(lenient(word), Ok(kind), "{word}");
         }

@@ -8,12 +8,10 @@ mod cli;
 mod cluster;
 mod commands;
 mod documents;
-mod errors;
 mod files;
 mod kinds;
 mod local;
 mod place;
-mod profile;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -8,7 +8,6 @@ use access_daemon::{DEFAULT_DATA_DIR, Exit};
 use auth_daemon::{DATABASE, SOCKET};
 
 use crate::cli::Global;
-use crate::profile::proxy_address;
 
 /// The data directory of a quickstart that was started in this folder.
 const QUICKSTART_DATA_DIR: &str = "access-data";
@@ -61,7 +60,7 @@ impl Place {
         let auth_server = global.auth_server.as_deref();
         let auth_server =
             auth_server.map(|text| HostPort::parse(text, 3025).map_err(Exit::usage)).transpose()?;
-        let proxy = global.proxy.as_deref().map(proxy_address).transpose()?;
+        let proxy = global.proxy.as_deref().map(access_daemon::parse_proxy).transpose()?;
         if let Some(dir) = &global.data_dir {
             if auth_server.is_some() || global.identity.is_some() {
                 return Err(Exit::usage(
@@ -88,7 +87,8 @@ impl Place {
             remote.identity.clone_from(&environment.identity);
         }
         if remote.proxy.is_none() && remote.auth_server.is_none() {
-            remote.proxy = environment.proxy.as_deref().map(proxy_address).transpose()?;
+            remote.proxy =
+                environment.proxy.as_deref().map(access_daemon::parse_proxy).transpose()?;
         }
         Ok(Self::Elsewhere(remote))
     }

@@ -1,5 +1,6 @@
 //! A running agent.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,12 +9,14 @@ use std::time::Duration;
 use access_agent::{Agent, Host};
 use access_core::identity::Service;
 use access_core::time::Clock;
+use access_daemon::config::{DbSection, SshSection};
 use access_daemon::{Config, Exit, Readiness, host_options};
 use access_host::SystemClock;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::ssh;
+use crate::gate::gate;
+use crate::{databases, ssh};
 
 /// An agent that has joined.
 pub struct AgentDaemon {
@@ -31,22 +34,34 @@ impl AgentDaemon {
     /// [`Exit`] with what is wrong and what to do.
     pub async fn start(config: &Config, data_dir: &Path) -> Result<Self, Exit> {
         refuse_what_is_not_served(config)?;
-        let section = config.ssh_service.as_ref().filter(|section| section.enabled());
-        let section = section.ok_or_else(|| {
-            Exit::usage("nothing is enabled: an agent needs ssh_service in its configuration")
-        })?;
+        let Enabled { ssh, db } = enabled(config)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut options = host_options(config, data_dir)?;
-        options.services = [Service::Node].into();
-        options.resources = vec![ssh::node(&options.nodename)?];
+        options.services = BTreeSet::new();
+        options.resources = Vec::new();
+        if ssh.is_some() {
+            options.services.insert(Service::Node);
+            options.resources.push(ssh::node(&options.nodename)?);
+        }
+        if let Some(section) = db {
+            options.services.insert(Service::Db);
+            options.resources.extend(databases::resources(section)?);
+        }
         let host = Host::open(options, clock).await.map_err(Exit::failed)?;
-        let server = ssh::server(config, &host, section)?;
-        let document = ssh::document(&host, section);
-        let agent = Agent::builder(host)
-            .protocol(Arc::new(server))
-            .resource(document)
-            .build()
-            .map_err(Exit::failed)?;
+        let gate = gate(config, &host);
+        let mut agent = Agent::builder(host.clone());
+        if let Some(section) = ssh {
+            let server = ssh::server(&host, Arc::clone(&gate), section)?;
+            agent = agent.protocol(Arc::new(server)).resource(ssh::document(&host, section));
+        }
+        if let Some(section) = db {
+            let server = databases::server(&host, gate, section).await?;
+            agent = agent.protocol(Arc::new(server));
+            for database in &section.databases {
+                agent = agent.resource(databases::document(&host, database)?);
+            }
+        }
+        let agent = agent.build().map_err(Exit::failed)?;
         let host = agent.host().membership().host_id();
         info!(%host, cluster = %agent.host().membership().cluster(), "the agent is up");
         Ok(Self { agent: Arc::new(agent) })
@@ -60,6 +75,21 @@ impl AgentDaemon {
             while agent.status().ready().is_err() {
                 tokio::time::sleep(LOOK).await;
             }
+        }
+    }
+
+    /// Has labels be those of another configuration, at once and in the cluster.
+    pub fn relabel(&self) -> impl Fn(&Config) -> Result<(), Exit> + Send + use<> {
+        let host = self.agent.host().clone();
+        move |config| {
+            let Enabled { ssh, db } = enabled(config)?;
+            if let Some(section) = ssh {
+                host.advertise(ssh::document(&host, section));
+            }
+            for database in db.into_iter().flat_map(|section| &section.databases) {
+                host.advertise(databases::document(&host, database)?);
+            }
+            Ok(())
         }
     }
 
@@ -86,17 +116,34 @@ impl AgentDaemon {
     }
 }
 
+/// The sections that are served, of which there is one at least.
+struct Enabled<'a> {
+    ssh: Option<&'a SshSection>,
+    db: Option<&'a DbSection>,
+}
+
+fn enabled(config: &Config) -> Result<Enabled<'_>, Exit> {
+    let ssh = config.ssh_service.as_ref().filter(|section| section.enabled());
+    let db = config.db_service.as_ref().filter(|section| section.enabled());
+    if ssh.is_none() && db.is_none() {
+        return Err(Exit::usage(
+            "nothing is enabled: an agent needs ssh_service or db_service in its configuration",
+        ));
+    }
+    Ok(Enabled { ssh, db })
+}
+
 /// Sections of the configuration that are known but not served are errors, never ignored.
 fn refuse_what_is_not_served(config: &Config) -> Result<(), Exit> {
     let sections = [
-        ("db_service", config.db_service.is_some()),
         ("app_service", config.app_service.is_some()),
         ("kubernetes_service", config.kubernetes_service.is_some()),
         ("windows_desktop_service", config.windows_desktop_service.is_some()),
     ];
     match sections.into_iter().find(|(_, present)| *present) {
         Some((name, _)) => {
-            Err(Exit::usage(format!("{name}: this version of the agent serves ssh_service only")))
+            let served = "this version of the agent serves ssh_service and db_service only";
+            Err(Exit::usage(format!("{name}: {served}")))
         }
         None => Ok(()),
     }

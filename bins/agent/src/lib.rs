@@ -1,6 +1,8 @@
 //! The agent as a program: from a configuration to a running agent.
 
 mod daemon;
+mod databases;
+mod gate;
 mod ssh;
 
 pub use daemon::AgentDaemon;

@@ -10,7 +10,7 @@ use clap::Parser;
 /// Joins a cluster, dials out, and serves this host by SSH.
 ///
 /// Example: agent --config /etc/access/agent.yaml
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "agent", version)]
 struct Flags {
     #[command(flatten)]
@@ -41,28 +41,26 @@ fn main() -> ExitCode {
         Ok(flags) => flags,
         Err(err) => return access_daemon::usage(&err),
     };
-    access_daemon::run("agent", &flags.common.clone(), |config| async move {
-        run(overlay(config, flags)?).await
-    })
+    access_daemon::run("agent", &flags.common.clone(), |config| run(config, flags))
 }
 
-fn overlay(mut config: Config, flags: Flags) -> Result<Config, Exit> {
-    if let Some(name) = flags.nodename {
-        config.access.nodename = Some(name);
+fn overlay(mut config: Config, flags: &Flags) -> Result<Config, Exit> {
+    if let Some(name) = &flags.nodename {
+        config.access.nodename = Some(name.clone());
     }
-    if let Some(proxy) = flags.proxy {
-        config.access.proxy_server = Some(OneOrMany::One(proxy));
+    if let Some(proxy) = &flags.proxy {
+        config.access.proxy_server = Some(OneOrMany::One(proxy.clone()));
     }
-    if let Some(token_name) = flags.token {
+    if let Some(token_name) = flags.token.clone() {
         config.access.join_params = Some(JoinParams { method: JoinMethod::Token, token_name });
     }
-    if let Some(pin) = flags.ca_pin {
-        config.access.ca_pin = Some(OneOrMany::One(pin));
+    if let Some(pin) = &flags.ca_pin {
+        config.access.ca_pin = Some(OneOrMany::One(pin.clone()));
     }
     if flags.common.config.is_none() {
         config.ssh_service.get_or_insert_default();
     }
-    for label in flags.labels {
+    for label in &flags.labels {
         let (name, value) = label
             .split_once('=')
             .ok_or_else(|| Exit::usage(format!("{label:?} is no label: write NAME=VALUE")))?;
@@ -72,11 +70,17 @@ fn overlay(mut config: Config, flags: Flags) -> Result<Config, Exit> {
     Ok(config)
 }
 
-async fn run(config: Config) -> Result<(), Exit> {
+async fn run(config: Config, flags: Flags) -> Result<(), Exit> {
+    let config = overlay(config, &flags)?;
     let data_dir = config.data_dir();
     access_daemon::prepare_data_dir(&data_dir).map_err(Exit::failed)?;
-    let lifecycle = Lifecycle::start(&config, &["agent"]).await?;
+    let mut lifecycle = Lifecycle::start(&config, &["agent"]).await?;
     let daemon = AgentDaemon::start(&config, &data_dir).await?;
+    let relabel = daemon.relabel();
+    lifecycle.reload().follow("ssh_service.labels", move |config| {
+        let config = overlay(config.clone(), &flags).map_err(|exit| exit.to_string())?;
+        relabel(&config).map_err(|exit| exit.to_string())
+    });
     let watch = daemon.watch(lifecycle.readiness());
     lifecycle.run(|stop| daemon.run(stop), watch).await
 }

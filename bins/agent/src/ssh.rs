@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use access_agent::Host;
 use access_client::types::{NodeDocument, NodeSpec};
-use access_core::gate::{Gate, GateOptions};
+use access_core::gate::Gate;
 use access_core::{ResourceName, ResourceRef};
 use access_daemon::config::{SshMode, SshSection};
-use access_daemon::{Config, Exit, ssh_host_keys};
+use access_daemon::{Exit, ssh_host_keys};
 use access_host::HostReach;
 use access_ssh::SshServer;
 
@@ -31,29 +31,23 @@ pub(crate) fn document(host: &Host, section: &SshSection) -> NodeDocument {
 
 /// The SSH server, behind a gate over the cluster's policy.
 pub(crate) fn server(
-    config: &Config,
     host: &Host,
+    gate: Arc<Gate>,
     section: &SshSection,
 ) -> Result<SshServer, Exit> {
     if section.mode == SshMode::Openssh {
         return Err(Exit::usage("ssh_service.mode: this version serves SSH itself only (local)"));
     }
-    let mut options = GateOptions::default();
-    if let Some(span) = config.access.max_staleness {
-        options.max_staleness = span.0;
-    }
-    let clock = host.membership().clock();
-    let gate = Gate::new(host.policy(), host.audit(), Arc::clone(&clock), options);
     let reach = HostReach::builder().build().map_err(Exit::failed)?;
     let trust = host.membership().trust();
     let known = host.clone();
     SshServer::builder()
-        .gate(Arc::new(gate))
+        .gate(gate)
         .reach(Arc::new(reach))
         .trust(Arc::new(move || trust.load()))
         .audit(host.audit())
         .recorder(host.recorder())
-        .clock(clock)
+        .clock(host.membership().clock())
         .host_keys(ssh_host_keys(host.membership())?)
         .nodes(Arc::new(move |node| known.resource(node)))
         .build()

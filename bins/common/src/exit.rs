@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::sanitise::plain_lines;
+
 /// What a program's exit tells (see the contract of the command line).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitCode {
@@ -49,7 +51,7 @@ impl Exit {
     pub fn report(&self, program: &str) -> std::process::ExitCode {
         use std::io::Write;
         // Standard error may be closed; then there is nobody to tell.
-        let _ = writeln!(std::io::stderr(), "{program}: {}", self.message);
+        let _ = writeln!(std::io::stderr(), "{program}: {}", plain_lines(&self.message));
         std::process::ExitCode::from(self.code as u8)
     }
 }

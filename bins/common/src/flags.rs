@@ -47,6 +47,7 @@ impl DaemonFlags {
         if let Some(format) = self.log_format {
             config.access.log.format = format;
         }
+        config.source = crate::Source::of(self)?;
         Ok(config)
     }
 }

@@ -15,7 +15,11 @@ mod flags;
 mod host;
 mod lifecycle;
 mod logging;
+#[cfg(feature = "login")]
+mod login;
 mod output;
+mod reload;
+mod sanitise;
 mod signals;
 #[cfg(feature = "host")]
 mod ssh_keys;
@@ -28,10 +32,15 @@ pub use flags::DaemonFlags;
 #[cfg(feature = "host")]
 pub use host::{host_name, host_options};
 pub use lifecycle::{DEFAULT_DATA_DIR, Lifecycle, run};
-pub use logging::{LogFormat, init_logging};
+pub use logging::{LogFormat, change_logging, init_logging};
+#[cfg(feature = "login")]
+pub use login::{Home, Profile, client_exit, identity_file, parse_proxy, read_optional};
 pub use output::{
-    OutputFormat, Table, note, print, print_bytes, print_value, read_new_secret, read_secret, usage,
+    OutputFormat, Table, note, print, print_bytes, print_document, print_value, read_new_secret,
+    read_secret, usage,
 };
+pub use reload::{Reload, Source};
+pub use sanitise::{Stripper, plain, plain_lines};
 pub use signals::{Signals, Wish, notify_ready, notify_stopping, raise_open_files};
 #[cfg(feature = "host")]
 pub use ssh_keys::ssh_host_keys;

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::diag::{Diagnostics, Readiness};
 use crate::exit::Exit;
 use crate::flags::DaemonFlags;
+use crate::reload::Reload;
 use crate::signals::{Signals, notify_ready, notify_stopping, raise_open_files};
 
 /// Where state is kept unless the configuration says.
@@ -50,6 +51,7 @@ pub struct Lifecycle {
     signals: Signals,
     readiness: Readiness,
     diagnostics: Option<Diagnostics>,
+    reload: Reload,
 }
 
 impl Lifecycle {
@@ -74,12 +76,17 @@ impl Lifecycle {
             info!(%addr, "health and metrics are served");
         }
         let signals = Signals::listen().map_err(Exit::failed)?;
-        Ok(Self { signals, readiness, diagnostics })
+        Ok(Self { signals, readiness, diagnostics, reload: Reload::new(config) })
     }
 
     /// What the daemon is not ready for yet.
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
+    }
+
+    /// What follows the configuration when it is read again, on `SIGHUP`. The log does by itself.
+    pub fn reload(&mut self) -> &mut Reload {
+        &mut self.reload
     }
 
     /// Runs a daemon to its end: it is told to stop by a signal, may then drain, and is waited
@@ -95,7 +102,7 @@ impl Lifecycle {
     where
         F: Future<Output = Result<(), Exit>>,
     {
-        let Self { mut signals, diagnostics, .. } = self;
+        let Self { mut signals, diagnostics, mut reload, .. } = self;
         let stop = CancellationToken::new();
         let diagnostics = async {
             match diagnostics {
@@ -104,9 +111,7 @@ impl Lifecycle {
             }
         };
         let steer = async {
-            signals
-                .stopped(|| info!("nothing of this program's configuration can be reloaded"))
-                .await;
+            signals.stopped(|| reload.reload()).await;
             info!("stopping: what is open may finish; a second signal ends it at once");
             notify_stopping();
             stop.cancel();

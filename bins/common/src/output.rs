@@ -1,11 +1,13 @@
 //! What the command-line tools print, and ask.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::exit::Exit;
+use crate::sanitise::{plain, plain_lines};
 
 /// How lists are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -19,12 +21,25 @@ pub enum OutputFormat {
     Yaml,
 }
 
-/// Prints a text to standard output. Whoever closed the pipe has read enough: no error.
+/// Prints a text for people to standard output, without control characters: what comes from the
+/// cluster must not steer a terminal. Whoever closed the pipe has read enough: no error.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn print(text: &str) -> Result<(), Exit> {
-    print_bytes(text.as_bytes())
+    print_bytes(plain_lines(text).as_bytes())
+}
+
+/// Prints a text for programs, as it is, unless it goes to a terminal.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print_document(text: &str) -> Result<(), Exit> {
+    print_bytes(document_for(text, io::stdout().is_terminal()).as_bytes())
+}
+
+fn document_for(text: &str, terminal: bool) -> Cow<'_, str> {
+    if terminal { Cow::Owned(plain_lines(text)) } else { Cow::Borrowed(text) }
 }
 
 /// Prints bytes to standard output, as [`print()`] does.
@@ -43,7 +58,7 @@ pub fn print_bytes(bytes: &[u8]) -> Result<(), Exit> {
 /// Says something on standard error that is no error.
 pub fn note(text: &str) {
     // A closed standard error has nobody behind it.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", plain_lines(text));
 }
 
 /// Prints a value as JSON or YAML; as JSON when text was asked for.
@@ -54,9 +69,11 @@ pub fn print_value(value: &impl Serialize, format: OutputFormat) -> Result<(), E
     match format {
         OutputFormat::Text | OutputFormat::Json => {
             let text = serde_json::to_string_pretty(value).map_err(Exit::failed)?;
-            print(&format!("{text}\n"))
+            print_document(&format!("{text}\n"))
         }
-        OutputFormat::Yaml => print(&serde_saphyr::to_string(value).map_err(Exit::failed)?),
+        OutputFormat::Yaml => {
+            print_document(&serde_saphyr::to_string(value).map_err(Exit::failed)?)
+        }
     }
 }
 
@@ -101,11 +118,6 @@ impl<const N: usize> Table<N> {
     }
 }
 
-/// Text without control characters: what comes from the cluster must not steer a terminal.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 /// The longest secret that is read, in bytes.
 const MAX_SECRET: usize = 4096;
 
@@ -148,4 +160,23 @@ pub fn usage(err: &clap::Error) -> std::process::ExitCode {
     // A closed pipe is no reason to panic.
     let _ = err.print();
     if err.use_stderr() { std::process::ExitCode::from(2) } else { std::process::ExitCode::SUCCESS }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_no_sequences_and_a_file_gets_everything() {
+        let text = "name: \"\u{9b}2J\"\n";
+        assert_eq!(document_for(text, false), text);
+        assert_eq!(document_for(text, true), "name: \"\u{fffd}2J\"\n");
+    }
+
+    #[test]
+    fn the_cells_of_a_table_stay_in_their_line() {
+        let mut table = Table::new(["Name"]);
+        table.row(["web\n\x1b[2J-1"]);
+        assert_eq!(table.rows[1][0], "web\u{fffd}\u{fffd}[2J-1");
+    }
 }

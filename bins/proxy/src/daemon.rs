@@ -18,11 +18,12 @@ use access_proxy::{
     AuthUpstream, Front, FrontOptions, FrontParts, PingInfo, TunnelReach, Tunnels, WebPages,
 };
 use access_ssh::JumpHost;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::jump::{Nodes, SshPrelude};
+use crate::postgres::PostgresPrelude;
 use crate::web_key::web_key;
 
 /// The public port unless the configuration says.
@@ -30,6 +31,9 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3080
 
 /// How long connections may finish after the wish to stop.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// A proxy with its port bound.
 pub struct ProxyDaemon {
@@ -48,10 +52,13 @@ impl ProxyDaemon {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let section = &config.proxy_service;
         let wanted = section.web_listen_addr.unwrap_or(LISTEN);
-        let listener = TcpListener::bind(wanted).await.map_err(|err| {
+        let cannot = |err| {
             Exit::failed(format!("cannot listen on proxy_service.web_listen_addr {wanted}: {err}"))
-        })?;
-        let addr = listener.local_addr().map_err(Exit::failed)?;
+        };
+        // The port is taken now, for what is wrong with it is best told at once, and opened at the
+        // end: until then clients are refused, and go to another proxy, instead of waiting.
+        let socket = bind(wanted).map_err(cannot)?;
+        let addr = socket.local_addr().map_err(Exit::failed)?;
         let public = public_addrs(config, addr);
 
         let mut options = host_options(config, data_dir)?;
@@ -70,6 +77,7 @@ impl ProxyDaemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             public_addrs: public.clone(),
             peer_addr: None,
+            role_schema: access_core::role::ROLE_SCHEMA,
         };
         host.advertise(ServerDocument::new(membership.host_id().as_str(), server));
 
@@ -82,7 +90,10 @@ impl ProxyDaemon {
             web_key: web_key(&section.https_keypairs, membership.key())?,
             auth: AuthUpstream::new(auth),
             tunnels: Arc::clone(&tunnels),
-            preludes: vec![Arc::new(SshPrelude(jump_host(config, &host, tunnels)?))],
+            preludes: vec![
+                Arc::new(PostgresPrelude(Arc::clone(&tunnels))),
+                Arc::new(SshPrelude(jump_host(config, &host, tunnels)?)),
+            ],
             pages: WebPages::new(&ping(&host, public)).map_err(Exit::failed)?,
             clock,
         };
@@ -91,6 +102,7 @@ impl ProxyDaemon {
             ..FrontOptions::default()
         };
         let front = Arc::new(Front::new(parts, options).map_err(Exit::failed)?);
+        let listener = socket.listen(BACKLOG).map_err(cannot)?;
         info!(%addr, cluster = %membership.cluster(), "the proxy is up");
         Ok(Self { front, listener, addr, host })
     }
@@ -124,6 +136,14 @@ impl ProxyDaemon {
             () = &mut serve => host.await.map_err(Exit::failed),
         }
     }
+}
+
+fn bind(wanted: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if wanted.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Connections of the proxy that ran before may linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(wanted)?;
+    Ok(socket)
 }
 
 /// The SSH jump host, behind a gate of its own.

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod jump;
+mod postgres;
 mod web_key;
 
 pub use daemon::ProxyDaemon;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use access_client::proto::{
-    CreateUserRequest, GetRequest, Invitation, ListRequest, ResetUserRequest,
+    CreateUserRequest, GetRequest, Invitation, ListRequest, ResetUserRequest, SearchRequest,
 };
 use access_client::types::{InviteDocument, UserDocument, UserSpec};
 use access_client::{AuthClient, with_deadline};
@@ -27,7 +27,7 @@ const ROLES: [&str; 3] = ["access", "editor", "auditor"];
 
 impl FirstUser {
     /// Finds or makes the user. An invitation that was not redeemed is made anew, since only its
-    /// hash is kept.
+    /// hash is kept, and since it may have expired meanwhile.
     pub(crate) async fn ensure(
         admin: &AuthClient,
         flags: &Flags,
@@ -37,7 +37,7 @@ impl FirstUser {
         let name = flags.user.clone().unwrap_or_else(|| login.clone());
         let failed = |status: tonic::Status| Exit::failed(status.message());
         let invitation = if exists(admin, &name).await? {
-            if waits_for_password(admin, &name).await? {
+            if waits_for_password(admin, &name).await? || !ever_had_password(admin, &name).await? {
                 let request =
                     ResetUserRequest { user: name.clone(), invite_ttl_seconds: INVITE_TTL };
                 let reset = admin.admin().reset_user(with_deadline(request)).await;
@@ -85,6 +85,20 @@ async fn waits_for_password(admin: &AuthClient, name: &str) -> Result<bool, Exit
         InviteDocument::from_json(&document.json)
             .is_ok_and(|invite| invite.spec.user.as_str() == name && !invite.spec.redeemed)
     }))
+}
+
+/// Whether the user has redeemed an invitation at any time: those that expired are listed no more.
+async fn ever_had_password(admin: &AuthClient, name: &str) -> Result<bool, Exit> {
+    let request = SearchRequest {
+        types: vec!["user.password_change".into()],
+        user: name.to_owned(),
+        page_size: 1,
+        newest_first: true,
+        ..SearchRequest::default()
+    };
+    let found = admin.audit().search(with_deadline(request)).await;
+    let found = found.map_err(|status| Exit::failed(status.message()))?.into_inner();
+    Ok(!found.events.is_empty())
 }
 
 /// The name of whoever runs this, on this machine.

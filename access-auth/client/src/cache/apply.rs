@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use access_core::identity::{TrustStore, TrustedAuthority};
-use access_core::policy::{PolicyBuilder, PolicySnapshot};
-use access_core::resource::{Resource, ResourceRef};
+use access_core::policy::{ApiKind, PolicyBuilder, PolicySnapshot};
+use access_core::resource::{Resource, ResourceKind, ResourceRef};
 use access_core::role::RoleDocument;
 use access_core::{ResourceName, RoleName, UserName};
 use tracing::warn;
@@ -12,7 +12,7 @@ use tracing::warn;
 use super::Cache;
 use crate::proto;
 use crate::types::{
-    AuthorityDocument, ClusterConfigDocument, LockDocument, NodeDocument, UserDocument,
+    AuthorityDocument, ClusterConfigDocument, LockDocument, UserDocument, read_served,
 };
 
 /// Collects a run of changes and then applies them at once.
@@ -23,9 +23,9 @@ pub(super) struct Batch {
     policy_changed: bool,
     authorities: BTreeMap<String, TrustedAuthority>,
     authorities_changed: bool,
-    nodes: Vec<Change>,
+    resources: Vec<Change>,
     /// Names seen in a snapshot; what is in the directory and not here is gone.
-    snapshot_nodes: Option<HashSet<ResourceRef>>,
+    snapshot_resources: Option<HashSet<ResourceRef>>,
 }
 
 enum Change {
@@ -41,8 +41,8 @@ impl Batch {
             policy_changed: true,
             authorities: BTreeMap::new(),
             authorities_changed: false,
-            nodes: Vec::new(),
-            snapshot_nodes: Some(HashSet::new()),
+            resources: Vec::new(),
+            snapshot_resources: Some(HashSet::new()),
         }
     }
 
@@ -53,8 +53,8 @@ impl Batch {
             policy_changed: false,
             authorities,
             authorities_changed: false,
-            nodes: Vec::new(),
-            snapshot_nodes: None,
+            resources: Vec::new(),
+            snapshot_resources: None,
         }
     }
 
@@ -85,7 +85,7 @@ impl Batch {
                 self.authorities.insert(document.name.clone(), authority);
                 self.authorities_changed = true;
             }
-            "node" => self.put_node(document),
+            kind if resource_kind(kind).is_some() => self.put_resource(document),
             other => warn!("the watch sent a document of kind {other:?}, which was not asked for"),
         }
         Ok(())
@@ -108,21 +108,22 @@ impl Batch {
             "authority" => {
                 self.authorities_changed |= self.authorities.remove(&document.name).is_some();
             }
-            "node" => {
-                if let Ok(name) = ResourceName::new(&document.name) {
-                    self.nodes.push(Change::Delete(ResourceRef::node(name)));
+            kind => {
+                if let Some(kind) = resource_kind(kind)
+                    && let Ok(name) = ResourceName::new(&document.name)
+                {
+                    self.resources.push(Change::Delete(ResourceRef { kind, name }));
                 }
             }
-            _ => {}
         }
     }
 
     /// Puts everything in force and gives back the authorities, for the next batch.
     pub(super) fn commit(self, cache: &Cache) -> BTreeMap<String, TrustedAuthority> {
-        if let Some(seen) = self.snapshot_nodes {
+        if let Some(seen) = self.snapshot_resources {
             cache.directory.retain(|resource| seen.contains(resource));
         }
-        for change in self.nodes {
+        for change in self.resources {
             match change {
                 Change::Put(resource) => cache.directory.put(resource),
                 Change::Delete(resource) => cache.directory.remove(&resource),
@@ -166,18 +167,18 @@ impl Batch {
         Ok(())
     }
 
-    fn put_node(&mut self, document: &proto::Document) {
-        let resource = NodeDocument::from_json(&document.json)
-            .and_then(|node| node.spec.resource(&node.metadata));
-        match resource {
-            Ok(resource) => {
-                if let Some(seen) = &mut self.snapshot_nodes {
+    fn put_resource(&mut self, document: &proto::Document) {
+        let kind = resource_kind(&document.kind).map(ApiKind::of_resource);
+        let Some(kind) = kind else { return };
+        match read_served(kind, &document.json) {
+            Ok((resource, _)) => {
+                if let Some(seen) = &mut self.snapshot_resources {
                     seen.insert(resource.id.clone());
                 }
-                self.nodes.push(Change::Put(resource));
+                self.resources.push(Change::Put(resource));
             }
             // It cannot be reached then, which is a denial already.
-            Err(err) => warn!("node {} cannot be read: {err}", document.name),
+            Err(err) => warn!("{kind} {} cannot be read: {err}", document.name),
         }
     }
 
@@ -186,4 +187,9 @@ impl Batch {
         self.policy = edit(policy);
         self.policy_changed = true;
     }
+}
+
+/// The kind of resource that documents of a kind register, if they do.
+fn resource_kind(kind: &str) -> Option<ResourceKind> {
+    kind.parse().ok()
 }

@@ -44,6 +44,10 @@ impl Cache {
         ApiKind::Lock,
         ApiKind::Authority,
         ApiKind::Node,
+        ApiKind::Db,
+        ApiKind::App,
+        ApiKind::Kube,
+        ApiKind::Desktop,
     ];
 
     /// A cache that knows nothing yet but what is trusted; gates over it grant nothing until the

@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use access_core::document::{Document, DocumentError, DocumentSpec, Metadata};
+use access_core::document::{Document, DocumentError, DocumentSpec};
 use access_core::policy::ApiKind;
-use access_core::{HostId, Login, Resource, ResourceKind, ResourceName, ResourceRef, Timestamp};
+use access_core::role::ROLE_SCHEMA;
+use access_core::{HostId, Login, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::is_default;
+use super::served::Served;
 
 /// A database as stored and printed. Its labels are the document's; that of an agent's own
 /// configuration expires unless its agent writes it again.
@@ -75,6 +77,9 @@ pub struct DbSpec {
     /// The agent's version.
     #[serde(default, skip_serializing_if = "is_default")]
     pub version: String,
+    /// The schema of roles that the agent knows; 0 when it does not say.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub role_schema: u32,
     /// What the agent last found of the server.
     #[serde(default, skip_serializing_if = "is_default")]
     pub health: Health,
@@ -134,6 +139,39 @@ impl DocumentSpec for DbSpec {
     const KIND: ApiKind = ApiKind::Db;
 }
 
+impl Served for DbSpec {
+    fn host(&self) -> &HostId {
+        &self.host
+    }
+
+    fn role_schema(&self) -> u32 {
+        self.role_schema
+    }
+
+    fn check(&self) -> Result<(), DocumentError> {
+        let bounds = [
+            ("uri", &self.uri, Self::MAX_URI),
+            ("description", &self.description, Self::MAX_DESCRIPTION),
+            ("health.message", &self.health.message, Health::MAX_MESSAGE),
+        ];
+        for (field, text, most) in bounds {
+            if text.len() > most {
+                return Err(DocumentError::Field(format!("spec.{field}: {most} bytes at most")));
+            }
+            // It is shown in terminals.
+            if text.chars().any(char::is_control) {
+                let why = format!("spec.{field}: it has a control character");
+                return Err(DocumentError::Field(why));
+            }
+        }
+        if self.uri.is_empty() {
+            let why = "spec.uri: where the server is, HOST:PORT, is missing";
+            return Err(DocumentError::Field(why.into()));
+        }
+        Ok(())
+    }
+}
+
 impl DbSpec {
     /// The longest `uri`, in bytes.
     pub const MAX_URI: usize = 1024;
@@ -150,21 +188,8 @@ impl DbSpec {
             host,
             hostname: String::new(),
             version: String::new(),
+            role_schema: ROLE_SCHEMA,
             health: Health::default(),
         }
-    }
-
-    /// What decisions over the database look at.
-    ///
-    /// # Errors
-    /// [`DocumentError::Field`] when the document's name is none.
-    pub fn resource(&self, metadata: &Metadata) -> Result<Resource, DocumentError> {
-        let name = ResourceName::new(&metadata.name)
-            .map_err(|err| DocumentError::Field(format!("metadata.name: {err}")))?;
-        Ok(Resource {
-            id: ResourceRef { kind: ResourceKind::Database, name },
-            labels: metadata.labels.clone(),
-            host: self.host.clone(),
-        })
     }
 }

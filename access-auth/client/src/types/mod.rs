@@ -20,6 +20,7 @@ mod db;
 mod invite;
 mod node;
 mod recording;
+mod served;
 mod server;
 mod token;
 mod user;
@@ -34,6 +35,9 @@ pub use db::{DbDocument, DbProtocol, DbSpec, Health, HealthStatus};
 pub use invite::{InviteDocument, InvitePurpose, InviteSpec};
 pub use node::{NodeDocument, NodeSpec};
 pub use recording::{RecordingDocument, RecordingSpec, RecordingState};
+pub use served::{
+    AppDocument, AppSpec, DesktopDocument, DesktopSpec, KubeDocument, KubeSpec, Served, read_served,
+};
 pub use server::{ServerDocument, ServerSpec};
 pub use token::{NameBinding, TokenDocument, TokenSpec};
 pub use user::{UserDocument, UserSpec};

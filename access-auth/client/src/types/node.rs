@@ -2,10 +2,11 @@
 
 use access_core::document::{Document, DocumentError, DocumentSpec, Metadata};
 use access_core::policy::ApiKind;
-use access_core::{HostId, Resource, ResourceName, ResourceRef};
+use access_core::role::ROLE_SCHEMA;
+use access_core::{HostId, Resource};
 use serde::{Deserialize, Serialize};
 
-use super::is_default;
+use super::{Served, is_default};
 
 /// A node as stored and printed. Its labels are the document's; it expires unless its agent
 /// writes it again.
@@ -26,6 +27,9 @@ pub struct NodeSpec {
     /// Whether the agent passes connections on to the host's own `sshd`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub openssh: bool,
+    /// The schema of roles that the agent knows; 0 when it does not say.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub role_schema: u32,
 }
 
 impl DocumentSpec for NodeSpec {
@@ -33,9 +37,15 @@ impl DocumentSpec for NodeSpec {
 }
 
 impl NodeSpec {
-    /// A node of which nothing is known but its agent.
+    /// A node of which nothing is known but its agent, a program of this version.
     pub fn new(host: HostId) -> Self {
-        Self { host, hostname: String::new(), version: String::new(), openssh: false }
+        Self {
+            host,
+            hostname: String::new(),
+            version: String::new(),
+            openssh: false,
+            role_schema: ROLE_SCHEMA,
+        }
     }
 
     /// What decisions over the node look at.
@@ -43,12 +53,6 @@ impl NodeSpec {
     /// # Errors
     /// [`DocumentError::Field`] when the document's name is none.
     pub fn resource(&self, metadata: &Metadata) -> Result<Resource, DocumentError> {
-        let name = ResourceName::new(&metadata.name)
-            .map_err(|err| DocumentError::Field(format!("metadata.name: {err}")))?;
-        Ok(Resource {
-            id: ResourceRef::node(name),
-            labels: metadata.labels.clone(),
-            host: self.host.clone(),
-        })
+        Served::resource(self, metadata)
     }
 }

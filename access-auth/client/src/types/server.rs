@@ -32,6 +32,10 @@ pub struct ServerSpec {
     /// Where other proxies reach it, `HOST:PORT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_addr: Option<String>,
+    /// The schema of roles that it knows (see [`access_core::role::ROLE_SCHEMA`]); 0 when it does
+    /// not say, which stands for 1.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub role_schema: u32,
 }
 
 impl DocumentSpec for ServerSpec {

@@ -28,6 +28,7 @@ fn every_kind_survives_its_text() {
             version: "1".into(),
             public_addrs: vec!["example.com:443".into()],
             peer_addr: None,
+            role_schema: access_core::role::ROLE_SCHEMA,
         },
     ));
     round_trip(&TokenDocument::new(

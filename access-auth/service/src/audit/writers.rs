@@ -1,4 +1,5 @@
-//! Whose each audit writer is: events are stored for its owner alone.
+//! Whose each audit writer is: events are stored for its owner alone. A host that comes with
+//! another's is told that it exists already, and begins a new one.
 
 use access_backend::{Backend, Batch, Condition, EventStore, Operation};
 use access_core::{HostId, WriterId};
@@ -39,7 +40,7 @@ pub(super) async fn claim(
         return check(&row.value, host);
     }
     if events.last_seq(writer.as_str()).await?.is_some() {
-        return Err(Error::Denied(
+        return Err(Error::AlreadyExists(
             "this audit writer has events and belongs to no host: begin a new one".into(),
         ));
     }
@@ -64,7 +65,11 @@ fn key(writer: &WriterId) -> Result<access_backend::Key> {
 fn check(owner: &Owner, host: &HostId) -> Result<()> {
     match owner {
         Owner::Host(owner) if owner == host => Ok(()),
-        Owner::Host(_) => Err(Error::Denied("this audit writer belongs to another host".into())),
-        Owner::Auth => Err(Error::Denied("this audit writer is the Auth Service's own".into())),
+        Owner::Host(_) => Err(Error::AlreadyExists(
+            "this audit writer belongs to another host: begin a new one".into(),
+        )),
+        Owner::Auth => {
+            Err(Error::AlreadyExists("this audit writer is the Auth Service's own".into()))
+        }
     }
 }

@@ -83,18 +83,9 @@ impl AuthService {
     }
 }
 
-/// Only what has documents can be removed, and its name released.
 fn taken(resource: &ResourceRef) -> Error {
-    let release = match resource.kind {
-        ResourceKind::Node => {
-            format!(", or have an administrator release it with `accessctl rm {resource}`")
-        }
-        ResourceKind::Database
-        | ResourceKind::App
-        | ResourceKind::KubernetesCluster
-        | ResourceKind::Desktop => String::new(),
-    };
     Error::AlreadyExists(format!(
-        "{resource} belongs to another host: choose another name{release}"
+        "{resource} belongs to another host: choose another name, or have an administrator \
+         release it with `accessctl rm {resource}`"
     ))
 }

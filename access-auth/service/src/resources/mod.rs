@@ -1,11 +1,12 @@
 //! Documents of every kind: one table of kinds, and reading, writing and watching over it.
 
-mod databases;
+mod enforcers;
 mod events;
 mod kinds;
 mod page;
 mod prepare;
 mod read;
+mod view;
 mod watch;
 mod write;
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use access_backend::{Item, NewItem, Value};
 use access_client::types::{
-    ClusterConfigDocument, ClusterConfigSpec, DbDocument, LockDocument, NodeDocument, RoleDocument,
-    ServerDocument, UserDocument, UserSpec,
+    AppSpec, ClusterConfigDocument, ClusterConfigSpec, DbSpec, DesktopSpec, KubeSpec, LockDocument,
+    NodeSpec, RoleDocument, Served, ServerDocument, UserDocument, UserSpec,
 };
 use access_core::document::{Document, DocumentSpec};
 use access_core::policy::{ApiKind, LockTarget};
 use access_core::role::{Role, RoleConditions, Values};
-use access_core::{HostId, ResourceName, RoleName, Timestamp, UserName};
+use access_core::{HostId, RoleName, Timestamp, UserName};
 
 use super::kinds::KindEntry;
 use crate::caller::Call;
@@ -33,13 +33,15 @@ pub(super) struct Prepared {
 }
 
 impl AuthService {
-    /// Reads, checks and completes a document. `old` is what it replaces.
+    /// Reads, checks and completes a document. `old` is what it replaces; `force` has a role be
+    /// written that a connected host is too old to read.
     pub(super) async fn prepare(
         &self,
         call: &Call,
         entry: KindEntry,
         value: serde_json::Value,
         old: Option<&Item>,
+        force: bool,
     ) -> Result<Prepared> {
         match entry.kind {
             ApiKind::User => {
@@ -51,6 +53,9 @@ impl AuthService {
             ApiKind::Role => {
                 let role = RoleDocument::from_value(value)?;
                 self.check_role(&role).await?;
+                if !force {
+                    self.check_enforcers(&role).await?;
+                }
                 self.finish(entry, role, None)
             }
             ApiKind::Lock => {
@@ -59,10 +64,11 @@ impl AuthService {
                 let expires = lock.spec.expires;
                 self.finish(entry, lock, expires)
             }
-            ApiKind::Node => {
-                let node = self.prepare_node(call, NodeDocument::from_value(value)?).await?;
-                self.finish(entry, node, None)
-            }
+            ApiKind::Node => self.prepare_served::<NodeSpec>(call, entry, value).await,
+            ApiKind::Db => self.prepare_served::<DbSpec>(call, entry, value).await,
+            ApiKind::App => self.prepare_served::<AppSpec>(call, entry, value).await,
+            ApiKind::Kube => self.prepare_served::<KubeSpec>(call, entry, value).await,
+            ApiKind::Desktop => self.prepare_served::<DesktopSpec>(call, entry, value).await,
             ApiKind::Server => {
                 let server = self.prepare_server(call, ServerDocument::from_value(value)?)?;
                 self.finish(entry, server, None)
@@ -76,16 +82,9 @@ impl AuthService {
             ApiKind::Invite => refuse("invitations are made with `accessctl users add|reset`"),
             ApiKind::Authority => refuse("authorities are changed by rotating them"),
             ApiKind::Session => refuse("recordings are made by the hosts of sessions"),
-            ApiKind::Db => {
-                let db = self.prepare_db(call, DbDocument::from_value(value)?).await?;
-                self.finish(entry, db, None)
+            ApiKind::Certificate | ApiKind::AccessRequest | ApiKind::Event => {
+                refuse("documents of this kind cannot be written")
             }
-            ApiKind::App
-            | ApiKind::Kube
-            | ApiKind::Desktop
-            | ApiKind::Certificate
-            | ApiKind::AccessRequest
-            | ApiKind::Event => refuse("documents of this kind cannot be written"),
         }
     }
 
@@ -175,26 +174,32 @@ impl AuthService {
         })
     }
 
-    /// A node tells of itself; whoever else writes it must leave it with its owner.
-    async fn prepare_node(&self, call: &Call, mut node: NodeDocument) -> Result<NodeDocument> {
-        let name = ResourceName::new(&node.metadata.name)
-            .map_err(|err| Error::Invalid(format!("metadata.name: {err}")))?;
-        let owner = self.owner_of(&access_core::ResourceRef::node(name)).await?;
-        if owner.as_ref() != Some(&node.spec.host) {
+    /// The agent of a resource tells of it; whoever else writes it must leave it with its owner.
+    async fn prepare_served<S: Served>(
+        &self,
+        call: &Call,
+        entry: KindEntry,
+        value: serde_json::Value,
+    ) -> Result<Prepared> {
+        let mut document = Document::<S>::from_value(value)?;
+        document.spec.check()?;
+        let resource = document.spec.resource(&document.metadata)?;
+        let owner = self.owner_of(&resource.id).await?;
+        if owner.as_ref() != Some(&resource.host) {
             return Err(Error::Precondition(format!(
-                "spec.host: node {} does not belong to host {}: it has to join with a token first",
-                node.metadata.name, node.spec.host
+                "spec.host: {} {} does not belong to host {}: it has to join with a token first",
+                entry.kind, resource.id.name, resource.host
             )));
         }
         if call.host().is_some() {
-            node.metadata.expires = Some(self.heartbeat(node.metadata.expires));
+            document.metadata.expires = Some(self.heartbeat(document.metadata.expires));
         }
-        let record = self.host_record(&node.spec.host).await?;
-        node.metadata.labels.extend(record.labels);
-        if node.metadata.labels.len() > 256 {
+        let record = self.host_record(&resource.host).await?;
+        document.metadata.labels.extend(record.labels);
+        if document.metadata.labels.len() > 256 {
             return Err(Error::Invalid("metadata.labels: 256 at most".into()));
         }
-        Ok(node)
+        self.finish(entry, document, None)
     }
 
     fn prepare_server(&self, call: &Call, mut server: ServerDocument) -> Result<ServerDocument> {

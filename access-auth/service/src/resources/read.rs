@@ -4,12 +4,13 @@ use std::borrow::Borrow;
 
 use access_backend::{Cursor, KeyRange, MAX_PAGE_ITEMS};
 use access_client::proto;
-use access_client::types::NodeDocument;
+use access_client::types::read_served;
 use access_core::policy::{Action, ApiKind, Target, Verb, visible};
-use access_core::{HostId, Resource, ResourceKind, ResourceName, ResourceRef};
+use access_core::{HostId, Resource, ResourceName, ResourceRef};
 
 use super::kinds::{KindEntry, Public};
 use super::page::PageBuilder;
+use super::view::View;
 use crate::admit::context;
 use crate::caller::{Call, Caller};
 use crate::error::{Error, Result};
@@ -24,33 +25,39 @@ impl AuthService {
     ) -> Result<proto::Document> {
         let entry = KindEntry::find(&request.kind)?;
         let name = request.name;
-        if entry.kind == ApiKind::Node {
-            return self.get_node(call, entry, &name).await;
+        if entry.kind.resource().is_some() {
+            return self.get_resource(call, entry, &name).await;
         }
         let owner = self.owner_of_document(entry.kind, &name).await?;
         self.authorize(call, Verb::Read, entry.kind, Some(&name), owner).await?;
-        Ok(self.find(entry, &name).await?.ok_or_else(|| absent(entry.kind, &name))?.document)
+        let found = self.find(entry, &name).await?.ok_or_else(|| absent(entry.kind, &name))?;
+        let view = View::of(call, &self.inner.live.policy().snapshot());
+        Ok(view.show(found)?.document)
     }
 
-    /// A node, for whoever may read nodes or see this one.
-    async fn get_node(&self, call: &Call, entry: KindEntry, name: &str) -> Result<proto::Document> {
+    /// A resource's document, for whoever may read its kind or see this one.
+    async fn get_resource(
+        &self,
+        call: &Call,
+        entry: KindEntry,
+        name: &str,
+    ) -> Result<proto::Document> {
+        let kind = entry.kind;
         let found = self.find(entry, name).await?;
-        let target = Target::Api { kind: ApiKind::Node, name: Some(name.into()), owner: None };
+        let target = Target::Api { kind, name: Some(name.into()), owner: None };
         if self.would_allow(call, &Action::Api(Verb::Read), &target) {
-            return Ok(found.ok_or_else(|| absent(ApiKind::Node, name))?.document);
+            return Ok(found.ok_or_else(|| absent(kind, name))?.document);
         }
         if let Some(public) = found {
-            let node = NodeDocument::from_json(&public.document.json)
-                .map_err(|err| Error::stored(name, err))?;
-            let resource = node.spec.resource(&node.metadata)?;
+            let resource = resource_in(kind, &public)?;
             if self.would_allow(call, &Action::See, &Target::Resource(resource)) {
                 return Ok(public.document);
             }
         }
         // Denied and absent look alike.
-        let owner = self.owner_of_document(ApiKind::Node, name).await?;
-        self.authorize(call, Verb::Read, ApiKind::Node, Some(name), owner).await?;
-        Ok(self.find(entry, name).await?.ok_or_else(|| absent(ApiKind::Node, name))?.document)
+        let owner = self.owner_of_document(kind, name).await?;
+        self.authorize(call, Verb::Read, kind, Some(name), owner).await?;
+        Ok(self.find(entry, name).await?.ok_or_else(|| absent(kind, name))?.document)
     }
 
     /// A page of documents.
@@ -62,7 +69,7 @@ impl AuthService {
         let entry = KindEntry::find(&request.kind)?;
         let target = Target::api(entry.kind);
         let all = self.would_allow(call, &Action::Api(Verb::List), &target);
-        if !all && entry.kind != ApiKind::Node {
+        if !all && entry.kind.resource().is_none() {
             self.authorize(call, Verb::List, entry.kind, None, None).await?;
         }
         let range = KeyRange::from(entry.prefix()?);
@@ -70,6 +77,7 @@ impl AuthService {
             "" => None,
             name => Some(Cursor::after(entry.key(name, self.cluster().as_str())?)),
         };
+        let view = View::of(call, &self.inner.live.policy().snapshot());
         let mut page = PageBuilder::new(request.page_size);
         loop {
             let rows =
@@ -84,10 +92,10 @@ impl AuthService {
                 }
             }
             if !all {
-                documents = self.visible_nodes(call, documents)?;
+                documents = self.visible_resources(call, entry.kind, documents)?;
             }
             for public in documents {
-                if !page.offer(public.document) {
+                if !page.offer(view.show(public)?.document) {
                     return Ok(page.finish(true));
                 }
             }
@@ -98,20 +106,21 @@ impl AuthService {
         }
     }
 
-    /// Those nodes that the caller may see.
-    fn visible_nodes(&self, call: &Call, documents: Vec<Public>) -> Result<Vec<Public>> {
+    /// Those resources that the caller may see.
+    fn visible_resources(
+        &self,
+        call: &Call,
+        kind: ApiKind,
+        documents: Vec<Public>,
+    ) -> Result<Vec<Public>> {
         let Caller::Verified(who) = &call.caller else { return Ok(Vec::new()) };
-        let nodes = documents
+        let resources = documents
             .into_iter()
-            .map(|public| {
-                let node = NodeDocument::from_json(&public.document.json)
-                    .map_err(|err| Error::stored(public.metadata.name.as_str(), err))?;
-                Ok(Listed { resource: node.spec.resource(&node.metadata)?, public })
-            })
+            .map(|public| Ok(Listed { resource: resource_in(kind, &public)?, public }))
             .collect::<Result<Vec<_>>>()?;
         let snapshot = self.inner.live.policy().snapshot();
         let now = self.now();
-        let seen = visible(&snapshot, who, &context(call), now, nodes);
+        let seen = visible(&snapshot, who, &context(call), now, resources);
         Ok(seen.map(|listed: Listed| listed.public).collect())
     }
 
@@ -130,18 +139,12 @@ impl AuthService {
         kind: ApiKind,
         name: &str,
     ) -> Result<Option<HostId>> {
-        match kind {
-            ApiKind::Node => match ResourceName::new(name) {
-                Ok(name) => self.owner_of(&ResourceRef::node(name)).await,
+        match (kind, kind.resource()) {
+            (_, Some(kind)) => match ResourceName::new(name) {
+                Ok(name) => self.owner_of(&ResourceRef { kind, name }).await,
                 Err(_) => Ok(None),
             },
-            ApiKind::Db => match ResourceName::new(name) {
-                Ok(name) => {
-                    self.owner_of(&ResourceRef { kind: ResourceKind::Database, name }).await
-                }
-                Err(_) => Ok(None),
-            },
-            ApiKind::Server => Ok(HostId::new(name).ok()),
+            (ApiKind::Server, None) => Ok(HostId::new(name).ok()),
             _ => Ok(None),
         }
     }
@@ -175,6 +178,12 @@ impl AuthService {
         }
         Ok(addresses)
     }
+}
+
+fn resource_in(kind: ApiKind, public: &Public) -> Result<Resource> {
+    read_served(kind, &public.document.json)
+        .map(|(resource, _)| resource)
+        .map_err(|err| Error::stored(public.metadata.name.as_str(), err))
 }
 
 struct Listed {

@@ -6,18 +6,19 @@ use access_backend::{Key, Position, Watch, WatchEvent};
 use access_client::proto;
 use access_client::proto::watch_event::Event;
 use access_core::gate::PolicySource;
-use access_core::policy::{Action, Target, Verb};
+use access_core::policy::{Action, ApiKind, Target, Verb};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::kinds::KindEntry;
+use super::view::View;
 use crate::caller::Call;
 use crate::error::{Error, Result};
 use crate::service::AuthService;
 
 /// How often a watch says that it is alive, and that its caller still may.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = access_core::gate::SIGN_OF_LIFE;
 /// Events that wait for a slow client. Beyond them the store's own watch falls behind, and resets.
 const QUEUE: usize = 256;
 
@@ -44,7 +45,8 @@ impl AuthService {
         };
         let watch = self.start(&kinds, position).await?;
         let (events, stream) = mpsc::channel(QUEUE);
-        let watcher = Watcher { service: self.clone(), call, kinds, events };
+        let view = View::of(&call, &self.inner.live.policy().snapshot());
+        let watcher = Watcher { service: self.clone(), call, kinds, view, events };
         let watching = self.inner.watching.clone();
         self.inner.tasks.spawn(watching.run_until_cancelled_owned(watcher.run(watch, position)));
         Ok(ReceiverStream::new(stream))
@@ -70,14 +72,15 @@ struct Watcher {
     service: AuthService,
     call: Call,
     kinds: Vec<KindEntry>,
+    view: View,
     events: mpsc::Sender<Result<proto::WatchEvent, Status>>,
 }
 
 impl Watcher {
-    async fn run(self, mut watch: Watch, mut position: Option<Position>) {
+    async fn run(mut self, mut watch: Watch, mut position: Option<Position>) {
         loop {
             match self.follow(watch, &mut position).await {
-                Ok(()) => {}
+                Ok(()) | Err(Ended::Widened) => {}
                 Err(Ended::Gone) => return,
                 Err(Ended::Failed(err)) => {
                     let _ = self.events.send(Err(err.into())).await;
@@ -100,7 +103,11 @@ impl Watcher {
     }
 
     /// Follows one watch of the store until it resets.
-    async fn follow(&self, mut watch: Watch, position: &mut Option<Position>) -> Result<(), Ended> {
+    async fn follow(
+        &mut self,
+        mut watch: Watch,
+        position: &mut Option<Position>,
+    ) -> Result<(), Ended> {
         let mut policy = self.service.inner.live.policy().changes();
         let mut beat = tokio::time::interval(HEARTBEAT);
         let mut ready = false;
@@ -155,13 +162,20 @@ impl Watcher {
         if self.kinds.iter().all(allowed) { Ok(()) } else { Err(denied()) }
     }
 
-    async fn put(&self, item: &access_backend::Item) -> Result<(), Ended> {
+    async fn put(&mut self, item: &access_backend::Item) -> Result<(), Ended> {
         let Some(entry) = self.entry(&item.key) else { return Ok(()) };
         if self.call.host().is_some() && entry.is_authority_of_databases(&item.key) {
             return Ok(());
         }
         match entry.public(item, self.service.now()) {
-            Ok(Some(public)) => Ok(self.send(Event::Put(public.document)).await?),
+            // Before the role is in force there, users come again with what it draws on.
+            Ok(Some(public)) if entry.kind == ApiKind::Role && self.view.widen(&public) => {
+                Err(Ended::Widened)
+            }
+            Ok(Some(public)) => {
+                let shown = self.view.show(public).map_err(Ended::Failed)?;
+                Ok(self.send(Event::Put(shown.document)).await?)
+            }
             Ok(None) => self.deleted(&item.key).await,
             Err(err) => Err(Ended::Failed(err)),
         }
@@ -190,6 +204,8 @@ impl Watcher {
 
 enum Ended {
     Gone,
+    /// The client has to be told more of what it was told of.
+    Widened,
     Failed(Error),
 }
 

@@ -78,7 +78,8 @@ impl AuthService {
                 (Some(old), Mode::Put) => Condition::revision(key.clone(), old.revision),
                 (None, _) => Condition::absent(key.clone()),
             };
-            let prepared = self.prepare(call, entry, value.clone(), old.as_ref()).await?;
+            let prepared =
+                self.prepare(call, entry, value.clone(), old.as_ref(), request.force).await?;
             let mut batch =
                 Batch::new().when(condition).then(Operation::Put(prepared.item.clone()));
             if entry.kind == ApiKind::User && old.is_none() {
@@ -116,8 +117,8 @@ impl AuthService {
         Err(Error::Conflict(format!("{} {name:.128} is being changed by others", entry.kind)))
     }
 
-    /// Deletes a document. A node that an administrator deletes loses its owner too: the name is
-    /// free from then on.
+    /// Deletes a document. A resource that an administrator deletes loses its owner too: the name
+    /// is free from then on.
     pub(crate) async fn delete(&self, call: &Call, request: proto::DeleteRequest) -> Result<()> {
         let entry = KindEntry::find(&request.kind)?;
         let name = request.name;
@@ -173,9 +174,9 @@ impl AuthService {
         name: &str,
         owner: Option<HostId>,
     ) -> Result<Option<(ResourceRef, HostId)>> {
-        match (kind, owner) {
-            (ApiKind::Node, Some(owner)) if call.host().is_none() => {
-                Ok(Some((ResourceRef::node(ResourceName::new(name)?), owner)))
+        match (kind.resource(), owner) {
+            (Some(kind), Some(owner)) if call.host().is_none() => {
+                Ok(Some((ResourceRef { kind, name: ResourceName::new(name)? }, owner)))
             }
             _ => Ok(None),
         }

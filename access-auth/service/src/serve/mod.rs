@@ -2,6 +2,7 @@
 
 mod connection;
 mod guard;
+mod origin;
 mod timely;
 mod tls;
 
@@ -14,7 +15,10 @@ use std::time::Duration;
 use access_core::reach::Stream;
 use access_core::tls::{ALPN_H2, ClientAuth, peer_identity, server_config};
 use futures::StreamExt;
+use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +39,16 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 const DRAIN: Duration = Duration::from_secs(10);
 /// Connections that have been accepted and wait to be served.
 const ACCEPTED: usize = 64;
+/// How long a client whose handshake failed has to read why, and the most bytes that it may still
+/// send meanwhile.
+const LEAVE: Duration = Duration::from_secs(5);
+const LEAVE_BYTES: u64 = 256 * 1024;
+
+/// Where a connection comes from, and whether a proxy led it here and said so.
+struct Comer {
+    address: Option<SocketAddr>,
+    led: bool,
+}
 
 impl AuthService {
     /// Serves the API over TLS to whoever connects, until `shutdown` completes; calls that are
@@ -81,7 +95,9 @@ impl AuthService {
         stream: impl Stream,
         address: Option<SocketAddr>,
     ) -> Result<()> {
-        let connection = self.handshake(&self.acceptor()?, stream, address).await?;
+        let from = Comer { address, led: false };
+        let by = Instant::now() + self.inner.limits.handshake;
+        let connection = self.handshake(&self.acceptor()?, stream, from, by).await?;
         self.serve_one(connection).await
     }
 
@@ -153,13 +169,25 @@ impl AuthService {
         &self,
         acceptor: &TlsAcceptor,
         stream: S,
-        address: Option<SocketAddr>,
+        from: Comer,
+        by: Instant,
     ) -> Result<Connection> {
-        let stream = tokio::time::timeout(self.inner.limits.handshake, acceptor.accept(stream))
+        let Comer { address, led } = from;
+        let accepted = tokio::time::timeout_at(by, acceptor.accept(stream).into_fallible())
             .await
-            .map_err(|_| Error::Deadline("the TLS handshake took too long".into()))?
-            .map_err(|err| Error::Unauthenticated(format!("the TLS handshake failed: {err}")))?;
+            .map_err(|_| Error::Deadline("the TLS handshake took too long".into()))?;
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err((err, stream)) => {
+                take_leave(stream).await;
+                return Err(Error::Unauthenticated(format!("the TLS handshake failed: {err}")));
+            }
+        };
         let (_, session) = stream.get_ref();
+        if led && !is_bound(session) {
+            let why = "through a proxy it takes TLS 1.3 and the first ClientHello";
+            return Err(Error::Unauthenticated(why.into()));
+        }
         let refused = |err| Error::Unauthenticated(format!("{err}"));
         let trust = self.inner.live.trust();
         // The handshake has proved the key; who it is, the certificate says.
@@ -204,4 +232,23 @@ impl AuthService {
             .await
             .map_err(|err| Error::Internal(err.to_string()))
     }
+}
+
+/// Lets a client read the alert that was sent to it. In TLS 1.3 its first request is on the way
+/// before it learns that its certificate was refused; to close on bytes that nobody has read would
+/// reset the connection, and the alert would be lost with it.
+async fn take_leave(mut stream: impl Stream) {
+    let leave = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LEAVE_BYTES), &mut tokio::io::sink()).await
+    };
+    // A client that is gone needs no answer, and one that stays has had its time.
+    drop(tokio::time::timeout(LEAVE, leave).await);
+}
+
+/// Whether the session's keys follow from the ClientHello that a proxy vouched for: not so before
+/// TLS 1.3, where they come in a later message, nor when another ClientHello was asked for.
+fn is_bound(session: &ServerConnection) -> bool {
+    session.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+        && session.handshake_kind() == Some(HandshakeKind::Full)
 }

@@ -71,7 +71,7 @@ async fn a_writer_belongs_to_one_host() {
     let event = stamp(&mut stamper(&cluster, "w-1"), refusal("a"));
     emit(&one, "w-1", std::slice::from_ref(&event)).await.unwrap();
     let refused = emit(&other, "w-1", std::slice::from_ref(&event)).await.unwrap_err();
-    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(refused.code(), Code::AlreadyExists);
     // What the envelope says must be what the call says.
     let refused = emit(&other, "w-2", &[event]).await.unwrap_err();
     assert!(refused.message().contains("of another writer"), "{refused}");
@@ -85,7 +85,7 @@ async fn the_services_own_writer_and_those_with_events_are_no_hosts() {
     let mut stamper = stamper(&cluster, &own);
     let ahead: Vec<_> = (0..20).map(|_| stamp(&mut stamper, refusal("a"))).collect();
     let refused = emit(&host, &own, &ahead).await.unwrap_err();
-    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert_eq!(refused.code(), Code::AlreadyExists, "{refused}");
     cluster.add_user("bob", &["access"]).await;
     let told = cluster.events().await.into_iter().filter(|e| e["event"] == "user.create").count();
     assert_eq!(told, 1);
@@ -213,6 +213,25 @@ async fn a_search_is_narrowed_and_comes_in_pages() {
     request.page_token = first.next_page_token;
     let second = auditor.audit().search(request).await.unwrap().into_inner();
     assert_eq!((second.events.len(), second.next_page_token.as_str()), (2, ""));
+    let query = async |query: &str| {
+        let request = proto::SearchRequest { query: query.into(), ..Default::default() };
+        search(&auditor, request).await.len()
+    };
+    assert_eq!(query("S-4").await, 1, "the case of letters does not count");
+    assert_eq!(query("\"u3\"").await, 0, "a quote is a quote of the value");
+    assert_eq!(query("no such text").await, 0);
+    let mut request =
+        proto::SearchRequest { query: "s-0".into(), page_size: 1, ..Default::default() };
+    let (mut found, mut pages) = (0, 0);
+    loop {
+        let page = auditor.audit().search(request.clone()).await.unwrap().into_inner();
+        (found, pages) = (found + page.events.len(), pages + 1);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert!(found == 1 && pages > 3, "{found} on {pages} pages");
     let alice = cluster.user("alice", &["access"]).await;
     let denied = alice.audit().search(proto::SearchRequest::default()).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);

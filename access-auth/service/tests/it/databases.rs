@@ -22,7 +22,7 @@ async fn start() -> Cluster {
 }
 
 async fn put(client: &access_client::AuthClient, json: Vec<u8>) -> Result<Vec<u8>, ClientError> {
-    Ok(client.resources().put(proto::WriteRequest { json }).await?.into_inner().json)
+    Ok(client.resources().put(proto::WriteRequest { json, force: false }).await?.into_inner().json)
 }
 
 fn document(name: &str, host: &Credentials, env: &str) -> DbDocument {
@@ -238,6 +238,7 @@ async fn servers_of_databases_are_signed_by_an_authority_of_their_own() {
     let keys = KeySet::generate().unwrap();
     let sign = async |database: &str, name: &str| {
         let request = proto::SignHostRequest {
+            allow_wildcard: false,
             names: vec![name.into()],
             keys: Some(keys.public().unwrap()),
             ttl_seconds: 3600,

@@ -1,4 +1,4 @@
-use access_client::types::{NodeDocument, NodeSpec, RoleDocument};
+use access_client::types::{DbDocument, DbProtocol, DbSpec, NodeDocument, NodeSpec, RoleDocument};
 use access_client::{AuthClient, Credentials, KeySet, proto};
 use tonic::{Code, Status};
 
@@ -13,7 +13,7 @@ fn role(name: &str, env: &str) -> RoleDocument {
 }
 
 fn write(document: &RoleDocument) -> proto::WriteRequest {
-    proto::WriteRequest { json: document.to_json().unwrap() }
+    proto::WriteRequest { json: document.to_json().unwrap(), force: false }
 }
 
 async fn get(client: &AuthClient, kind: &str, name: &str) -> Result<proto::Document, Status> {
@@ -37,7 +37,7 @@ fn node(name: &str, credentials: &Credentials, env: &str) -> proto::WriteRequest
     let spec = NodeSpec::new(credentials.host_id.clone().unwrap());
     let mut document = NodeDocument::new(name, spec);
     document.metadata.labels.insert("env".into(), env.into());
-    proto::WriteRequest { json: document.to_json().unwrap() }
+    proto::WriteRequest { json: document.to_json().unwrap(), force: false }
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn documents_are_written_on_their_revision() {
 async fn mistakes_are_named() {
     let cluster = Cluster::start().await;
     let put = async |json: &str| {
-        let request = proto::WriteRequest { json: json.into() };
+        let request = proto::WriteRequest { json: json.into(), force: false };
         cluster.admin.resources().put(request).await.unwrap_err().message().to_owned()
     };
     for (json, part) in [
@@ -172,7 +172,12 @@ async fn users_see_the_nodes_that_their_roles_reach() {
     // A lock bites at once.
     let lock = br#"{"kind":"lock","version":"v1","metadata":{"name":"l1"},
         "spec":{"target":{"user":"dana"},"message":"stolen laptop"}}"#;
-    cluster.admin.resources().create(proto::WriteRequest { json: lock.to_vec() }).await.unwrap();
+    cluster
+        .admin
+        .resources()
+        .create(proto::WriteRequest { json: lock.to_vec(), force: false })
+        .await
+        .unwrap();
     assert!(list(&dev, "node").await.is_err());
     let locked = dev.identity().who_am_i(proto::WhoAmIRequest {}).await.unwrap_err();
     assert!(locked.message().contains("locked out"), "{locked}");
@@ -227,12 +232,88 @@ async fn hosts_write_what_is_theirs() {
 }
 
 #[tokio::test]
+async fn every_kind_of_resource_is_a_document_and_keeps_its_name() {
+    let cluster = Cluster::start().await;
+    for (kind, service) in [
+        ("node", "node"),
+        ("db", "db"),
+        ("app", "app"),
+        ("kube", "kube"),
+        ("desktop", "windowsdesktop"),
+    ] {
+        let token = cluster.token(for_types(&[service])).await;
+        let join = async || {
+            let mut wanted = claims(&[service], &[]);
+            wanted.resources = vec![format!("{kind}/one")];
+            cluster.stranger().join(&token, None, wanted, KeySet::generate().unwrap()).await
+        };
+        let credentials = join().await.unwrap();
+        let host = cluster.as_holder(&credentials);
+        let put = async |name: &str, more: &str| {
+            let id = credentials.host_id.clone().unwrap();
+            let json = format!(
+                r#"{{"kind":"{kind}","version":"v1","metadata":{{"name":"{name}",
+                    "labels":{{"env":"dev"}}}},"spec":{{"host":"{id}"{more}}}}}"#
+            );
+            host.resources().put(proto::WriteRequest { json: json.into(), force: false }).await
+        };
+        let more = if kind == "db" { r#","protocol":"postgres","uri":"db:5432""# } else { "" };
+        put("one", more).await.unwrap();
+        assert_eq!(put("two", "").await.unwrap_err().code(), Code::PermissionDenied, "{kind}");
+        assert_eq!(list(&host, kind).await.unwrap(), ["one"], "{kind}");
+        assert_eq!(list(&cluster.admin, kind).await.unwrap(), ["one"], "{kind}");
+        let stored = get(&cluster.admin, kind, "one").await.unwrap();
+        let text = String::from_utf8(stored.json).unwrap();
+        assert!(text.contains(r#""env":"dev""#) && text.contains("expires"), "{text}");
+
+        // The host goes, its name stays with it until an administrator releases it.
+        delete(&host, kind, "one").await.unwrap();
+        assert!(list(&cluster.admin, kind).await.unwrap().is_empty(), "{kind}");
+        let taken = join().await.err().unwrap().to_string();
+        assert!(taken.contains(&format!("accessctl rm {kind}/one")), "{taken}");
+        delete(&cluster.admin, kind, "one").await.unwrap();
+        assert_eq!(delete(&cluster.admin, kind, "one").await.unwrap_err().code(), Code::NotFound);
+        join().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn users_see_the_databases_that_their_roles_reach() {
+    let cluster = Cluster::start().await;
+    let role = r#"{"kind":"role","version":"v1","metadata":{"name":"dba"},
+        "spec":{"allow":{"db_users":["app"],"db_names":["*"],"db_labels":{"env":"dev"}}}}"#;
+    let write = proto::WriteRequest { json: role.into(), force: false };
+    cluster.admin.resources().create(write).await.unwrap();
+    let token = cluster.token(for_types(&["db"])).await;
+    let mut wanted = claims(&["db"], &[]);
+    wanted.resources = vec!["db/dev".into(), "db/prod".into()];
+    let keys = KeySet::generate().unwrap();
+    let credentials = cluster.stranger().join(&token, None, wanted, keys).await.unwrap();
+    let host = cluster.as_holder(&credentials);
+    for env in ["dev", "prod"] {
+        let host_id = credentials.host_id.clone().unwrap();
+        let spec = DbSpec::new(DbProtocol::Postgres, "db.internal:5432", host_id);
+        let mut document = DbDocument::new(env, spec);
+        document.metadata.labels.insert("env".into(), env.into());
+        let json = document.to_json().unwrap();
+        host.resources().put(proto::WriteRequest { json, force: false }).await.unwrap();
+    }
+    let dana = cluster.user("dana", &["dba"]).await;
+    assert_eq!(list(&dana, "db").await.unwrap(), ["dev"]);
+    get(&dana, "db", "dev").await.unwrap();
+    let hidden = get(&dana, "db", "prod").await.unwrap_err();
+    let absent = get(&dana, "db", "none").await.unwrap_err();
+    assert_eq!((hidden.code(), hidden.message()), (absent.code(), absent.message()));
+    delete(&dana, "db", "dev").await.unwrap_err();
+}
+
+#[tokio::test]
 async fn the_clusters_name_stays() {
     let cluster = Cluster::start().await;
     let config = get(&cluster.admin, "cluster_config", "cluster").await.unwrap();
     let text = String::from_utf8(config.json).unwrap();
     let put = async |text: String| {
-        let request = proto::WriteRequest { json: text.into_bytes() };
+        let request = proto::WriteRequest { json: text.into_bytes(), force: false };
         cluster.admin.resources().put(request).await
     };
     let refused = put(text.replace("example.com", "example.org")).await.unwrap_err();

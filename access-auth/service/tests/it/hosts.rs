@@ -136,14 +136,13 @@ async fn a_name_stays_with_its_owner_until_it_is_released() {
     let taken = message(join(&cluster, &token, claims(&["node"], &["web-1"])).await);
     assert!(taken.contains("node/web-1 belongs to another host"), "{taken}");
     assert!(taken.contains("accessctl rm node/web-1"), "{taken}");
-    // Only nodes can be removed.
     let dbs = cluster.token(for_types(&["db"])).await;
     let mut wanted = claims(&["db"], &[]);
     wanted.resources = vec!["db/roach".into()];
     join(&cluster, &dbs, wanted.clone()).await.unwrap();
     let taken = message(join(&cluster, &dbs, wanted).await);
     assert!(taken.contains("db/roach belongs to another host"), "{taken}");
-    assert!(!taken.contains("accessctl"), "{taken}");
+    assert!(taken.contains("accessctl rm db/roach"), "{taken}");
     // A refused join claims nothing, the other names of it neither.
     assert!(join(&cluster, &token, claims(&["node"], &["web-2", "web-1"])).await.is_err());
     join(&cluster, &token, claims(&["node"], &["web-2"])).await.unwrap();
@@ -286,8 +285,18 @@ async fn servers_outside_get_certificates_for_names_that_are_not_ours() {
         keys: Some(keys.public().unwrap()),
         ttl_seconds: 3600,
         database: String::new(),
+        allow_wildcard: false,
     };
     let admin = cluster.admin.admin();
+    let refused = admin.clone().sign_host(request(&["*.example.org"])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let why = refused.message();
+    assert!(why.contains("*.example.org") && why.contains("--allow-wildcard"), "{why}");
+    let request = |names: &[&str]| {
+        let request = request(names);
+        proto::SignHostRequest { allow_wildcard: true, ..request }
+    };
+    admin.clone().sign_host(request(&["*.example.org", "db.example.org"])).await.unwrap();
     for name in ["auth.example.com", "proxy.example.com", "*.example.com", "x.node.example.com"] {
         let refused = admin.clone().sign_host(request(&[name])).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied, "{name}");

@@ -16,4 +16,5 @@ mod recordings;
 mod start;
 mod transport;
 mod users;
+mod views;
 mod watch;

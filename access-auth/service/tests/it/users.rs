@@ -204,7 +204,8 @@ async fn a_role_that_does_not_exist_is_named_with_the_nearest() {
             {"allow":{"request":{"roles":["editr","*-admin"]}}}}"#,
     )
     .unwrap();
-    let write = |role: &RoleDocument| proto::WriteRequest { json: role.to_json().unwrap() };
+    let write =
+        |role: &RoleDocument| proto::WriteRequest { json: role.to_json().unwrap(), force: false };
     let refused = cluster.admin.resources().create(write(&role)).await.unwrap_err();
     assert!(refused.message().contains("did you mean \"editor\""), "{refused}");
     role.spec.allow.request.roles = ["editor"].into();

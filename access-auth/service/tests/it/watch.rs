@@ -49,7 +49,7 @@ async fn change(stream: &mut Streaming<proto::WatchEvent>) -> Event {
 fn role(name: &str) -> proto::WriteRequest {
     let json =
         format!(r#"{{"kind":"role","version":"v1","metadata":{{"name":"{name}"}},"spec":{{}}}}"#);
-    proto::WriteRequest { json: json.into_bytes() }
+    proto::WriteRequest { json: json.into_bytes(), force: false }
 }
 
 #[tokio::test]

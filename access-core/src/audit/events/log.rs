@@ -8,7 +8,8 @@ events! {
     area "log";
 
     /// Events that strangers caused were overwritten, because there were more than their ring
-    /// holds. Nothing else is ever dropped.
+    /// holds; or one was refused by the Auth Service for good, and stays with its host in the file
+    /// `refused` of its spool. Nothing else is ever dropped.
     AuditDropped = "audit.dropped" {
         code "ACL00W";
         /// How many.

@@ -13,6 +13,7 @@ mod extended;
 mod files;
 mod handles;
 mod listing;
+mod oracle;
 mod paths;
 mod server;
 mod wire;
@@ -21,6 +22,9 @@ use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
+
+#[doc(hidden)]
+pub use oracle::fuzz_oracle;
 
 /// The name under which this server is started.
 pub const PROGRAM_NAME: &str = "access-sftp-server";

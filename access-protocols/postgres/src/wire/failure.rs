@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+
 /// SQLSTATEs that are used here
 /// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 pub mod sqlstate {
@@ -63,6 +65,11 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The message as it goes over the wire.
+    pub fn encode(&self) -> Bytes {
+        super::encode::error_response(self)
     }
 
     /// Adds more about it.

@@ -13,6 +13,7 @@ use access_core::audit::AuditSink;
 use access_core::ids::TraceId;
 use access_core::reach::{BoxedStream, Reach};
 use access_core::{Clock, Gate, Resource};
+use tokio::io::BufReader;
 use tokio::sync::oneshot;
 
 use crate::auth::{Attempts, Checker, TrustSource};
@@ -21,6 +22,11 @@ use crate::error::SshError;
 use crate::hostkeys::HostKeys;
 use crate::options::SshOptions;
 use handler::JumpHandler;
+
+/// What is read from a client at once. The library reads a packet's length, then its rest, each
+/// with a call of the system; and of a client that receives much there come the grants of two
+/// windows, its own and that of the connection inside, each a packet of a few dozen bytes.
+const READ: usize = 16 * 1024;
 
 /// Finds nodes by what clients write after `ssh -J proxy`.
 pub trait NodeDirectory: Send + Sync + 'static {
@@ -79,6 +85,7 @@ impl JumpHost {
 
     /// Serves one connection to its end; nothing of it was read yet. Dropping the future ends it.
     pub async fn serve(&self, stream: BoxedStream, client_addr: Option<SocketAddr>) {
+        let stream = Box::new(BufReader::with_capacity(READ, stream));
         let parts = Arc::clone(&self.parts);
         let config = parts.options.library_config(&parts.host_keys.current());
         let connection = Connection::new(client_addr, TraceId::from_random(rand::random()));

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use access_client::{ClientError, FirstTrust, HostPort, ping};
+use access_client::{FirstTrust, HostPort, ping};
+use access_core::ClusterName;
 use access_core::time::Clock;
-use access_core::{ClusterName, Timestamp};
 use tracing::debug;
 
 use super::discover::discover;
@@ -34,7 +34,6 @@ pub(super) async fn first(
     if let Some(cluster) = known.or_else(|| options.cluster.clone()) {
         return Ok(Contact { cluster, addresses });
     }
-    let now = clock.now();
     let mut last = None;
     for address in &addresses {
         let cluster = match &options.route {
@@ -52,18 +51,5 @@ pub(super) async fn first(
             }
         }
     }
-    Err(last.map_or(AgentError::NoAddress, |err| about_time(err, now)))
-}
-
-/// A certificate that does not hold now usually means that the clock here is wrong: its keeper
-/// renews it, and joins are where a new machine's clock is first found out.
-pub(super) fn about_time(err: ClientError, now: Timestamp) -> AgentError {
-    match err {
-        ClientError::WrongPeer { address, why }
-            if why.contains("expired") || why.contains("not valid yet") =>
-        {
-            AgentError::Clock { address, now, why }
-        }
-        other => other.into(),
-    }
+    Err(last.map_or(AgentError::NoAddress, AgentError::from))
 }

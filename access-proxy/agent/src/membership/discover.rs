@@ -49,9 +49,7 @@ pub(super) async fn discover(
         .map_err(|_| unreachable("no TLS handshake in time".into()))?
         .map_err(|err| {
             match err.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(tls) => {
-                    ClientError::WrongPeer { address: address.to_string(), why: tls.to_string() }
-                }
+                Some(tls) => ClientError::of_handshake(address, tls),
                 None => unreachable(err.to_string()),
             }
         })?;

@@ -62,7 +62,7 @@ impl Membership {
     /// # Errors
     /// [`AgentError`] says what is missing or who refused; nothing is left half written.
     pub async fn open(options: HostOptions, clock: Arc<dyn Clock>) -> Result<Self, AgentError> {
-        let state = StateDir::open(&options.data_dir)?;
+        let state = StateDir::open(&options.data_dir).await?;
         let loaded = state.credentials()?;
         if let (Some(held), Some(expected)) = (&loaded, &options.cluster)
             && held.cluster != *expected
@@ -140,8 +140,7 @@ impl Membership {
             key: None,
             clock: Arc::clone(clock),
         })?;
-        let now = clock.now();
-        client.ping(now).await.map_err(|err| contact::about_time(err, now))?;
+        client.ping(clock.now()).await?;
         let mut tries = Vec::new();
         // The keys that Auth certified last are the ones that prove who this is: those of a
         // renewal whose answer was lost, or those that are held.
@@ -177,7 +176,7 @@ impl Membership {
                     | ClientError::NotFound(_)
                     | ClientError::Invalid(_)),
                 ) => refused = Some(err),
-                Err(err) => return Err(contact::about_time(err, now)),
+                Err(err) => return Err(err.into()),
             }
         }
         Err(match refused {

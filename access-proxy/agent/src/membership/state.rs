@@ -7,14 +7,17 @@
 //!               pending    keys that were sent, or are about to be, and not answered yet
 //! ```
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use access_client::{ClientError, Credentials, KeySet, TlsKey, proto};
 use access_core::HostId;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use ssh_key::PrivateKey;
+use tokio::time::Instant;
+use tracing::{info, warn};
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use crate::error::AgentError;
@@ -23,6 +26,10 @@ use crate::pause::random;
 
 /// The largest of these files, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
+
+/// How long another process is waited for: longer than any of our programs takes to finish.
+const PATIENCE: Duration = Duration::from_secs(45);
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// The folder, locked for this process.
 pub(super) struct StateDir {
@@ -50,16 +57,38 @@ impl Pending {
 }
 
 impl StateDir {
-    pub(super) fn open(data_dir: &Path) -> Result<Self, AgentError> {
+    /// Takes the folder, as soon as the process that has it lets it go: a daemon that was told to
+    /// stop may still finish what is open while the next one starts.
+    pub(super) async fn open(data_dir: &Path) -> Result<Self, AgentError> {
         let path = data_dir.join("host");
         files::make_dir(&path).map_err(|err| AgentError::file(&path, err))?;
         let lock_path = path.join("lock");
         let lock = files::open_rw(&lock_path).map_err(|err| AgentError::file(&lock_path, err))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(AgentError::InUse(data_dir.to_owned())),
-            Err(std::fs::TryLockError::Error(err)) => Err(AgentError::file(&lock_path, err)),
+        let began = Instant::now();
+        let mut waits = false;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(AgentError::InUse(data_dir.to_owned()));
+                }
+                Err(TryLockError::Error(err)) => return Err(AgentError::file(&lock_path, err)),
+            }
+            if !std::mem::replace(&mut waits, true) {
+                warn!(
+                    "{} is in use by another process: waiting up to {} s for its end",
+                    data_dir.display(),
+                    PATIENCE.as_secs()
+                );
+            }
+            // Polled, and not waited for in a thread: that could not be given up.
+            tokio::time::sleep(TRY_AGAIN).await;
         }
+        if waits {
+            info!("the other process has ended, after {:.1} s", began.elapsed().as_secs_f64());
+        }
+        Ok(Self { path, _lock: lock })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -166,5 +195,31 @@ impl Claims {
 
     fn to_json(&self) -> Result<Vec<u8>, AgentError> {
         serde_json::to_vec(self).map_err(|err| AgentError::Setup(err.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_in_use_is_waited_for_and_not_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = StateDir::open(dir.path()).await.unwrap();
+        let began = Instant::now();
+        let Err(AgentError::InUse(path)) = StateDir::open(dir.path()).await else {
+            panic!("two processes have one folder");
+        };
+        assert_eq!(path, dir.path());
+        assert!(began.elapsed() >= PATIENCE && began.elapsed() < PATIENCE + TRY_AGAIN * 2);
+
+        let began = Instant::now();
+        let release = async {
+            tokio::time::sleep(PATIENCE / 2).await;
+            drop(first);
+        };
+        let (second, ()) = tokio::join!(StateDir::open(dir.path()), release);
+        assert!(second.is_ok());
+        assert!(began.elapsed() <= PATIENCE / 2 + TRY_AGAIN * 2);
     }
 }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access_client::{AuthClient, ClientError, proto, with_deadline};
-use access_core::audit::AuditError;
-use metrics::gauge;
+use access_core::audit::{AuditError, AuditSink, Durability};
+use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::frame::{Found, lines};
 use super::open::State;
-use super::{Shared, SpoolSink, ring, segment};
+use super::{Shared, SpoolSink, refused, ring, segment};
 use crate::pause::Pause;
 
 /// Gives a client of Auth that shows the certificates of the moment.
@@ -46,10 +46,10 @@ impl SpoolSink {
     /// Delivers for as long as it is polled. One at a time.
     pub async fn deliver(&self, clients: ClientSource) {
         let shared = Arc::clone(self.shared());
-        let writer = self.writer().to_string();
         let mut synced = shared.synced.subscribe();
         let mut strangers = shared.strangers.subscribe();
         let mut cursor = Cursor::default();
+        let mut most = MAX_EVENTS;
         let mut pause = Pause::for_calls();
         let mut unsaved_since: Option<Instant> = None;
         let mut down = false;
@@ -59,7 +59,7 @@ impl SpoolSink {
             if let Err(err) = blocking(&shared, take_strangers).await {
                 debug!("strangers' events stay where they are: {err}");
             }
-            let batch = blocking(&shared, move |shared| read(shared, cursor)).await;
+            let batch = blocking(&shared, move |shared| read(shared, cursor, most)).await;
             gauge!("access_audit_backlog").set(self.status().backlog as f64);
             let batch = match batch {
                 Ok(batch) => batch,
@@ -85,8 +85,9 @@ impl SpoolSink {
                 continue;
             }
             let count = batch.events.len();
-            match emit(&clients(), &writer, batch.events).await {
+            match emit(&clients(), self.named(&batch.events)).await {
                 Ok(stored) => {
+                    most = MAX_EVENTS.min(most * 2);
                     pause.reset();
                     if std::mem::take(&mut down) {
                         info!("audit events are delivered again");
@@ -104,6 +105,25 @@ impl SpoolSink {
                         unsaved_since = None;
                     }
                 }
+                // One of them is refused whatever is done: which one?
+                Err(ClientError::Invalid(_)) if count > 1 => {
+                    most = count / 2;
+                    cursor = Cursor::default();
+                }
+                Err(ClientError::Invalid(why)) => {
+                    self.set_aside(&batch.events, &why).await;
+                    acked(&shared.acked, batch.last);
+                    unsaved_since.get_or_insert_with(Instant::now);
+                }
+                // Only a writer can be there already.
+                Err(ClientError::AlreadyExists(why)) => {
+                    warn!("the audit spool goes on under another writer: {why}");
+                    let stored = *shared.acked.borrow();
+                    self.lock().begin_writer(stored);
+                    self.save().await;
+                    cursor = Cursor::default();
+                    tokio::time::sleep(pause.after_failure()).await;
+                }
                 Err(err) => {
                     if !std::mem::replace(&mut down, true) {
                         warn!("audit events wait, they cannot be delivered: {err}");
@@ -111,6 +131,38 @@ impl SpoolSink {
                     cursor = Cursor::default();
                     tokio::time::sleep(pause.after_failure()).await;
                 }
+            }
+        }
+    }
+
+    /// What is handed over, under the writer of the moment and with its numbers.
+    fn named(&self, events: &[Vec<u8>]) -> Named {
+        let journal = self.lock();
+        let writer = journal.writer().clone();
+        let events = match journal.base {
+            Some(base) => events.iter().map(|json| refused::restamp(json, &writer, base)).collect(),
+            None => events.to_vec(),
+        };
+        Named { writer: writer.to_string(), base: journal.base.unwrap_or(0), events }
+    }
+
+    /// Keeps events aside that Auth refuses for good, and tells of them.
+    async fn set_aside(&self, events: &[Vec<u8>], why: &str) {
+        for json in events {
+            warn!("an audit event is refused by the auth service and kept aside: {why}");
+            counter!("access_audit_refused_total").increment(1);
+            let kept = json.clone();
+            let kept = blocking(self.shared(), move |shared| refused::keep(&shared.dir, &kept));
+            match kept.await {
+                Ok(true) => {}
+                Ok(false) => warn!("the file of refused audit events is full: it is only counted"),
+                Err(err) => warn!("a refused audit event cannot be kept aside: {err}"),
+            }
+            let now = self.lock().clock.now();
+            if let Some(report) = refused::report(json, now)
+                && let Err(err) = self.accept(report.into(), Durability::Soon).await
+            {
+                warn!("a refused audit event cannot be told of: {err}");
             }
         }
     }
@@ -125,6 +177,7 @@ impl SpoolSink {
                 taken: journal.taken,
                 sessions_at: journal.last_seq(),
                 sessions: journal.open_sessions.clone(),
+                base: journal.base,
             };
             (journal.generation, state)
         };
@@ -190,7 +243,7 @@ fn take_strangers(shared: &Shared) -> io::Result<()> {
 }
 
 /// The next events that are synced and not stored yet.
-fn read(shared: &Shared, cursor: Cursor) -> io::Result<Batch> {
+fn read(shared: &Shared, cursor: Cursor, most: usize) -> io::Result<Batch> {
     let acked = *shared.acked.borrow();
     let synced = shared.synced.borrow().seq;
     let mut batch = Batch { events: Vec::new(), last: acked, cursor };
@@ -214,7 +267,7 @@ fn read(shared: &Shared, cursor: Cursor) -> io::Result<Batch> {
                     continue;
                 }
             };
-            if line.number > synced || batch.events.len() >= MAX_EVENTS || bytes >= MAX_BATCH {
+            if line.number > synced || batch.events.len() >= most || bytes >= MAX_BATCH {
                 return Ok(batch);
             }
             batch.cursor.offset = start + u64::try_from(end).unwrap_or(0);
@@ -241,9 +294,19 @@ fn read_from(path: &std::path::Path, offset: u64) -> io::Result<Vec<u8>> {
     Ok(contents)
 }
 
-async fn emit(client: &AuthClient, writer: &str, events: Vec<Vec<u8>>) -> Result<u64, ClientError> {
-    let request = proto::EmitRequest { writer: writer.to_owned(), events };
-    Ok(client.audit().emit(with_deadline(request)).await?.into_inner().stored_up_to)
+/// What one call hands over.
+struct Named {
+    writer: String,
+    base: u64,
+    events: Vec<Vec<u8>>,
+}
+
+/// Hands events over. Gives the number, here, up to which they are stored.
+async fn emit(client: &AuthClient, named: Named) -> Result<u64, ClientError> {
+    let Named { writer, base, events } = named;
+    let request = with_deadline(proto::EmitRequest { writer, events });
+    let stored = client.audit().emit(request).await?.into_inner().stored_up_to;
+    Ok(stored.saturating_add(base))
 }
 
 /// Runs what touches the disk where it may block.

@@ -42,6 +42,8 @@ pub(super) struct Journal {
     pub(super) open_sessions: OpenSessions,
     /// The last of the strangers' events that was moved here, or known to be overwritten.
     pub(super) taken: u64,
+    /// What numbers here are beyond the writer's own: see [`Journal::begin_writer`].
+    pub(super) base: Option<u64>,
     /// Counts writes; what was written up to one is synced when the syncer says so.
     pub(super) generation: u64,
     pub(super) unsynced: Vec<Arc<File>>,
@@ -175,6 +177,16 @@ impl Journal {
         }
         self.sync_wanted |= durability == Durability::Synced;
         self.generation
+    }
+
+    /// Goes on under a new writer, whose first event is the one after `acked`. Numbers in the files
+    /// go on; those that Auth sees begin with 1.
+    pub(super) fn begin_writer(&mut self, acked: u64) {
+        let writer = WriterId::from_random(crate::pause::random());
+        let next = self.stamper.next_seq();
+        let clock = Arc::clone(&self.clock);
+        self.stamper = Stamper::new(self.cluster.clone(), writer, next, clock);
+        self.base = Some(acked);
     }
 
     /// Asks the syncer to do its work now.

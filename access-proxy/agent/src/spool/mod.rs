@@ -13,6 +13,10 @@
 //! [`Durability::Synced`](access_core::audit::Durability) was asked for, within 100 ms otherwise.
 //! Only what is synced is delivered, so that no number is ever used twice.
 //!
+//! An event that Auth refuses for good is kept aside in the file `refused`, and counted. When Auth
+//! says that the writer is another host's, since this one has joined anew under another id, what
+//! waits goes out under a new writer.
+//!
 //! A line that a crash tore is cut off at the next start. When the disk is full nothing is
 //! accepted but the ends of sessions, out of a reserve that is set aside; when syncing fails
 //! nothing is accepted any more, because nobody knows what the disk still holds.
@@ -22,6 +26,8 @@ mod denials;
 mod frame;
 mod journal;
 mod open;
+mod oracle;
+mod refused;
 mod ring;
 mod segment;
 mod sessions;
@@ -39,6 +45,7 @@ use tokio::sync::watch;
 
 pub use delivery::ClientSource;
 use journal::{Entitled, Journal};
+pub use oracle::fuzz_oracle;
 use syncer::Synced;
 
 /// How much a spool may hold.

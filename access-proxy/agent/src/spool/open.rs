@@ -36,6 +36,9 @@ pub(super) struct State {
     /// The sessions that were open after this number.
     pub(super) sessions_at: u64,
     pub(super) sessions: OpenSessions,
+    /// What numbers here are beyond the writer's own, when an earlier writer has begun this spool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) base: Option<u64>,
 }
 
 impl State {
@@ -92,12 +95,13 @@ fn recover(
                 taken: 0,
                 sessions_at: 0,
                 sessions: OpenSessions::default(),
+                base: None,
             };
             state.save(dir)?;
             state
         }
     };
-    let State { writer, acked, mut taken, sessions_at, sessions: mut open_sessions } = state;
+    let State { writer, acked, mut taken, sessions_at, sessions: mut open_sessions, base } = state;
     let mut last = acked;
     let mut closed = VecDeque::new();
     let mut active = None;
@@ -158,6 +162,7 @@ fn recover(
         closed,
         open_sessions,
         taken,
+        base,
         generation: 0,
         names_unsynced: true,
         sync_wanted: true,

@@ -32,13 +32,15 @@ use access_core::identity::{
     AuthorityKind, Identity, Service, SharedTrust, Subject, TrustStore, VerifiedIdentity,
 };
 use access_core::time::{Clock, Timestamp};
-use access_core::tls::{ALPN_H2, ClientAuth, SharedKey, server_config};
+use access_core::tls::{
+    ALPN_H2, ClientAuth, HEADER_START, SharedKey, origin_length, server_config, starts_origin,
+};
 use access_core::{ClusterName, HostId, ResourceRef};
 use access_proxy::{AuthUpstream, Front, FrontOptions, FrontParts, PingInfo, Tunnels, WebPages};
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -74,6 +76,17 @@ pub async fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     }
 }
 
+/// Takes the header that a proxy puts before a client's bytes, unread.
+async fn past_origin(mut stream: TcpStream) -> TcpStream {
+    let mut start = [0; HEADER_START];
+    if stream.peek(&mut start[..1]).await.is_ok_and(|n| n == 1) && starts_origin(start[0]) {
+        stream.read_exact(&mut start).await.unwrap();
+        let mut rest = vec![0; origin_length(start).unwrap() - HEADER_START];
+        stream.read_exact(&mut rest).await.unwrap();
+    }
+    stream
+}
+
 #[derive(Clone)]
 pub struct FakeAuth {
     pub inner: Arc<Inner>,
@@ -97,6 +110,10 @@ pub struct Inner {
     pub lose_answer: AtomicBool,
     /// Events and recordings are refused.
     pub refuse: AtomicBool,
+    /// Events in which this text stands are refused for good.
+    pub poison: Mutex<Option<String>>,
+    /// Events of this writer are refused: it is another host's.
+    pub foreign: Mutex<Option<String>>,
 }
 
 impl FakeAuth {
@@ -127,6 +144,8 @@ impl FakeAuth {
                 renewals: AtomicU64::new(0),
                 lose_answer: AtomicBool::new(false),
                 refuse: AtomicBool::new(false),
+                poison: Mutex::default(),
+                foreign: Mutex::default(),
             }),
         }
     }
@@ -150,6 +169,7 @@ impl FakeAuth {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (acceptor, sender) = (acceptor.clone(), sender.clone());
                 handshakes.spawn(async move {
+                    let stream = past_origin(stream).await;
                     if let Ok(stream) = acceptor.accept(stream).await {
                         let _ = sender.send(Ok::<_, std::io::Error>(Conn(stream))).await;
                     }
@@ -522,6 +542,15 @@ impl Audit for FakeAuth {
             return Err(Status::unavailable("away"));
         }
         let request = request.into_inner();
+        if self.inner.foreign.lock().unwrap().as_ref() == Some(&request.writer) {
+            return Err(Status::already_exists("this audit writer belongs to another host"));
+        }
+        if let Some(poison) = &*self.inner.poison.lock().unwrap() {
+            let poisoned = |json: &Vec<u8>| String::from_utf8_lossy(json).contains(poison);
+            if request.events.iter().any(poisoned) {
+                return Err(Status::invalid_argument("not an audit event"));
+            }
+        }
         let mut events = self.inner.events.lock().unwrap();
         let mut last = 0;
         for json in &request.events {

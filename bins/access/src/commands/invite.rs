@@ -3,12 +3,13 @@
 use access_client::proto::RedeemInviteRequest;
 use access_client::with_deadline;
 use access_core::identity::SpkiPin;
-use access_daemon::{Exit, print, read_new_secret, read_secret};
+use access_daemon::{
+    Exit, Home, Profile, client_exit, parse_proxy, print, read_new_secret, read_secret,
+};
 
 use super::login::Contact;
 use crate::cli::Global;
-use crate::context::call_exit;
-use crate::profile::{Home, Profile, parse_proxy};
+use crate::profile;
 
 /// An invitation link: `https://PROXY/web/invite#token=…&pin=…`. The part behind the `#` is not
 /// sent to the proxy by browsers.
@@ -32,18 +33,16 @@ pub(crate) async fn accept(global: &Global, url: &str) -> Result<(), Exit> {
     let password = read_new_secret(&format!("Choose a password for {}: ", contact.cluster))?;
     let request = RedeemInviteRequest { token: link.token, password: password.to_string() };
     let answer = contact.client.entry().redeem_invite(with_deadline(request)).await;
-    let user = answer.map_err(call_exit)?.into_inner().user;
+    let user = answer.map_err(client_exit)?.into_inner().user;
     let home = Home::open(global.home.clone())?;
     let text = format!(
         "The password of {user} is set. Next:\n\n  access login --proxy={} --user={user}\n",
         contact.proxy
     );
-    home.save_profile(&Profile {
-        proxy: contact.proxy,
-        cluster: contact.cluster,
-        user,
-        ca_pins: contact.pins,
-    })?;
+    profile::save_profile(
+        &home,
+        &Profile { proxy: contact.proxy, cluster: contact.cluster, user, ca_pins: contact.pins },
+    )?;
     print(&text)
 }
 

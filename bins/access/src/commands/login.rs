@@ -8,13 +8,15 @@ use access_client::{
 use access_core::ClusterName;
 use access_core::identity::SpkiPin;
 use access_core::tls::ServerTrust;
-use access_daemon::{Exit, config::Span, print, read_secret};
+use access_daemon::{
+    Exit, Home, Profile, client_exit, config::Span, parse_proxy, print, read_secret,
+};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use crate::cli::{FirstTrustArgs, Global};
-use crate::context::{Session, client_exit, clock};
-use crate::profile::{Home, Profile, parse_proxy};
+use crate::context::{Session, clock};
+use crate::profile;
 
 /// A cluster that proved by its pinned key who it is, before anybody is logged in.
 pub(crate) struct Contact {
@@ -59,7 +61,7 @@ pub(crate) async fn login(
         user: user.clone(),
         ca_pins: contact.pins,
     };
-    home.save(&profile, &credentials)?;
+    profile::save(&home, &profile, &credentials)?;
     print(&format!("Logged in to {} as {user}, until {until}.\n", profile.cluster))
 }
 
@@ -76,8 +78,9 @@ pub(crate) async fn logout(global: &Global) -> Result<(), Exit> {
             logout.await.map(drop).map_err(ClientError::from)
         }
     };
+    super::db::forget_all(&session)?;
     if let Some(profile) = &session.profile {
-        session.home.forget(profile)?;
+        profile::forget(&session.home, profile)?;
     }
     match told {
         Ok(()) => print(&format!("Logged out of {}.\n", session.credentials.cluster)),

@@ -8,7 +8,8 @@ use access_client::with_deadline;
 use access_daemon::{Exit, OutputFormat, Table, print_value};
 
 use crate::cli::Global;
-use crate::context::{Session, call_exit};
+use crate::context::Session;
+use access_daemon::client_exit;
 
 pub(crate) async fn ls(
     global: &Global,
@@ -24,7 +25,7 @@ pub(crate) async fn ls(
         let request =
             ListRequest { kind: "node".into(), page_size: 0, page_token, labels: labels.clone() };
         let answer = client.resources().list(with_deadline(request)).await;
-        let answer = answer.map_err(call_exit)?.into_inner();
+        let answer = answer.map_err(client_exit)?.into_inner();
         for document in answer.documents {
             nodes.push(NodeDocument::from_json(&document.json).map_err(Exit::failed)?);
         }
@@ -48,7 +49,7 @@ pub(crate) async fn ls(
     }
 }
 
-fn parse_labels(labels: &[String]) -> Result<HashMap<String, String>, Exit> {
+pub(crate) fn parse_labels(labels: &[String]) -> Result<HashMap<String, String>, Exit> {
     labels
         .iter()
         .flat_map(|list| list.split(','))

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod db;
 mod invite;
 mod login;
 mod ls;
@@ -27,7 +28,9 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Exit> {
         Command::Ssh { args } => return run_ssh::ssh(&global, args).await,
         Command::Scp { args } => return run_ssh::scp(&global, args).await,
         Command::Config => config(&global)?,
+        Command::Db(command) => return db::run(&global, command).await,
         Command::Proxy(ProxyCommand::Ssh { node }) => proxy::ssh(&global, &node).await?,
+        Command::Proxy(ProxyCommand::Db(args)) => db::proxy(&global, args).await?,
         Command::Play { session, speed, format } => {
             play::play(&global, &session, speed, format).await?;
         }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use access_client::proto::DownloadRequest;
 use access_client::recorder_trust;
 use access_core::recording::{CastExport, Ending, RecordingReader, What};
-use access_daemon::{Exit, note, print_bytes};
+use access_daemon::{Exit, Stripper, note, print, print_bytes, print_document};
 
 use crate::cli::{Global, PlayFormat};
-use crate::context::{Session, call_exit, client_exit};
+use crate::context::Session;
+use access_daemon::client_exit;
 
 /// The largest recording that is played from memory, in bytes.
 const MAX_RECORDING: usize = 1 << 30;
@@ -44,11 +45,23 @@ pub(crate) async fn play(
             let mut export = CastExport::new(RecordingReader::new(trust));
             let mut cast = Vec::new();
             export.push(&bytes, &mut cast);
-            print_bytes(&cast)?;
+            print_document(&String::from_utf8_lossy(&cast))?;
             export.finish()
         }
-        PlayFormat::Text => show(&bytes, RecordingReader::new(trust), None).await?,
-        PlayFormat::Play => show(&bytes, RecordingReader::new(trust), Some(speed)).await?,
+        PlayFormat::Text => {
+            let mut stripper = Stripper::default();
+            let text = |output: &[u8]| print(&stripper.push(&String::from_utf8_lossy(output)));
+            show(&bytes, RecordingReader::new(trust), None, text).await?
+        }
+        // Whatever the session did to its terminal is done again: only on a terminal.
+        PlayFormat::Play if std::io::stdout().is_terminal() => {
+            show(&bytes, RecordingReader::new(trust), Some(speed), print_bytes).await?
+        }
+        PlayFormat::Play => {
+            return Err(Exit::usage(
+                "--format=play needs a terminal: text shows what was written, cast all of it",
+            ));
+        }
     };
     tell(&ending)
 }
@@ -56,9 +69,9 @@ pub(crate) async fn play(
 async fn download(access: &Session, session: &str) -> Result<Vec<u8>, Exit> {
     let request = DownloadRequest { session_id: session.to_owned() };
     let answer = access.client()?.recordings().download(request).await;
-    let mut parts = answer.map_err(call_exit)?.into_inner();
+    let mut parts = answer.map_err(client_exit)?.into_inner();
     let mut bytes = Vec::new();
-    while let Some(part) = parts.message().await.map_err(call_exit)? {
+    while let Some(part) = parts.message().await.map_err(client_exit)? {
         if bytes.len() + part.data.len() > MAX_RECORDING {
             return Err(Exit::failed(
                 "the recording is larger than 1 GiB: use accessctl recordings",
@@ -74,6 +87,7 @@ async fn show(
     bytes: &[u8],
     mut reader: RecordingReader,
     speed: Option<f64>,
+    mut print: impl FnMut(&[u8]) -> Result<(), Exit>,
 ) -> Result<Ending, Exit> {
     reader.push(bytes);
     let mut last = Duration::ZERO;
@@ -88,7 +102,7 @@ async fn show(
             tokio::time::sleep(pause).await;
             last = event.at;
         }
-        print_bytes(&output)?;
+        print(&output)?;
     }
     Ok(reader.finish())
 }

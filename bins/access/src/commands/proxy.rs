@@ -13,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, R
 use tokio::net::unix::pipe;
 
 use crate::cli::Global;
-use crate::context::{Session, client_exit, clock};
+use crate::context::{Session, clock};
 use crate::openssh::{node_dns_name, split_login};
+use access_daemon::client_exit;
 
 /// Read and written at once.
 const CHUNK: usize = 128 * 1024;

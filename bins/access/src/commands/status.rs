@@ -6,7 +6,8 @@ use access_daemon::{Exit, OutputFormat, print, print_value};
 use serde::Serialize;
 
 use crate::cli::Global;
-use crate::context::{Session, client_exit, clock};
+use crate::context::{Session, clock};
+use access_daemon::client_exit;
 
 #[derive(Serialize)]
 struct Status {

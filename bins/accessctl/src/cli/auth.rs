@@ -45,6 +45,10 @@ pub(crate) enum ExportType {
 pub(crate) struct SignArgs {
     #[command(flatten)]
     pub(crate) subject: SubjectFlags,
+    /// Let --host have names such as *.example.com: who gets hold of the key answers for all of
+    /// them.
+    #[arg(long, conflicts_with = "user")]
+    pub(crate) allow_wildcard: bool,
     /// What to write.
     #[arg(long, value_enum, default_value = "file", value_name = "FORMAT")]
     pub(crate) format: SignFormat,

@@ -37,7 +37,8 @@ pub(crate) struct CreateArgs {
     /// The file.
     #[arg(value_name = "FILE", conflicts_with = "filename")]
     pub(crate) file: Option<PathBuf>,
-    /// Replace documents that are there.
+    /// Replace documents that are there, and write roles that a connected host is too old to
+    /// know: it denies everything to those who hold them.
     #[arg(short = 'F', long)]
     pub(crate) force: bool,
 }

@@ -83,8 +83,8 @@ pub(crate) enum Command {
     Users(UsersCommand),
     /// Print documents: a kind, or one document.
     ///
-    /// Kinds are user, role, token, invite, node, server, authority, lock, session,
-    /// cluster_config.
+    /// Kinds are user, role, token, invite, node, db, app, kube, desktop, server, authority, lock,
+    /// session, cluster_config.
     ///
     /// Example: accessctl get role/access > access.yaml
     Get(GetArgs),
@@ -99,8 +99,11 @@ pub(crate) enum Command {
         /// Which.
         #[arg(value_name = "KIND/NAME")]
         what: crate::kinds::Named,
+        /// Write a role even where a connected host is too old to know it.
+        #[arg(short = 'F', long)]
+        force: bool,
     },
-    /// Remove documents.
+    /// Remove documents. A resource's name becomes free for other hosts.
     ///
     /// Example: accessctl rm role/dev
     Rm {
@@ -245,6 +248,7 @@ mod tests {
             ("accessctl lock", "--user"),
             ("accessctl lock --user=a --role=b", "cannot be used with"),
             ("accessctl auth sign --out=x", "--host"),
+            ("accessctl auth sign --user=a --allow-wildcard --out=x", "cannot be used with"),
             ("accessctl rm role", "role/NAME"),
         ] {
             let err = parse(args).unwrap_err();

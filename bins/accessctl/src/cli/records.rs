@@ -55,6 +55,9 @@ pub(crate) struct SearchArgs {
     /// Only events of this user.
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
+    /// Only events in which this text stands, whatever the case of its letters.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) query: Option<String>,
     /// How many at most.
     #[arg(long, value_name = "N", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::SearchArgs;
 use crate::cluster::{Cluster, clock};
-use crate::errors::call_exit;
+use access_daemon::client_exit;
 
 /// How many events are asked for at once.
 const PAGE: u32 = 500;
@@ -31,6 +31,7 @@ pub(crate) async fn search(cluster: &Cluster, args: SearchArgs) -> Result<(), Ex
         page_size: 0,
         page_token: String::new(),
         newest_first: true,
+        query: args.query.unwrap_or_default(),
     };
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let mut events: Vec<Map<String, Value>> = Vec::new();
@@ -38,7 +39,7 @@ pub(crate) async fn search(cluster: &Cluster, args: SearchArgs) -> Result<(), Ex
         let missing = limit.saturating_sub(events.len());
         request.page_size = u32::try_from(missing).unwrap_or(PAGE).min(PAGE);
         let answer = cluster.client().audit().search(with_deadline(request.clone())).await;
-        let answer = answer.map_err(call_exit)?.into_inner();
+        let answer = answer.map_err(client_exit)?.into_inner();
         for json in answer.events.iter().take(missing) {
             events.push(serde_json::from_slice(json).map_err(Exit::failed)?);
         }

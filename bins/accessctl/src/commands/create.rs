@@ -9,8 +9,8 @@ use access_daemon::{Exit, note};
 use crate::cli::CreateArgs;
 use crate::cluster::Cluster;
 use crate::documents::{self, Read};
-use crate::errors::client_exit;
 use crate::files;
+use access_daemon::client_exit;
 
 /// Reads and checks what is to be created.
 pub(super) fn read(args: &CreateArgs) -> Result<Vec<Read>, Exit> {
@@ -37,7 +37,7 @@ pub(crate) async fn create(
 ) -> Result<(), Exit> {
     for Read { kind, name, value } in documents {
         let json = serde_json::to_vec(&value).map_err(Exit::failed)?;
-        let request = with_deadline(WriteRequest { json });
+        let request = with_deadline(WriteRequest { json, force });
         let mut resources = cluster.client().resources();
         let written =
             if force { resources.put(request).await } else { resources.create(request).await };

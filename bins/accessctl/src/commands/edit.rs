@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::kinds::Named;
 use crate::{documents, files};
 
-pub(crate) async fn edit(cluster: &Cluster, what: &Named) -> Result<(), Exit> {
+pub(crate) async fn edit(cluster: &Cluster, what: &Named, force: bool) -> Result<(), Exit> {
     let Named { kind, name } = what;
     let carried = cluster.get_carried(*kind, name).await?;
     let value = serde_json::from_slice(&carried.json).map_err(Exit::failed)?;
@@ -29,7 +29,7 @@ pub(crate) async fn edit(cluster: &Cluster, what: &Named) -> Result<(), Exit> {
         note("nothing has been changed");
         return Ok(());
     }
-    match write(cluster, what, &after).await {
+    match write(cluster, what, &after, force).await {
         Ok(()) => {
             note(&format!("{kind} {name} has been changed"));
             Ok(())
@@ -38,7 +38,7 @@ pub(crate) async fn edit(cluster: &Cluster, what: &Named) -> Result<(), Exit> {
     }
 }
 
-async fn write(cluster: &Cluster, what: &Named, text: &str) -> Result<(), Exit> {
+async fn write(cluster: &Cluster, what: &Named, text: &str, force: bool) -> Result<(), Exit> {
     let documents = documents::read(text, "the document").map_err(Exit::failed)?;
     let [document] = documents.as_slice() else {
         return Err(Exit::failed("there is more than one document in it"));
@@ -49,7 +49,7 @@ async fn write(cluster: &Cluster, what: &Named, text: &str) -> Result<(), Exit> 
             document.kind, document.name
         )));
     }
-    cluster.update(serde_json::to_vec(&document.value).map_err(Exit::failed)?).await
+    cluster.update(serde_json::to_vec(&document.value).map_err(Exit::failed)?, force).await
 }
 
 /// Keeps what was written in the editor, and says where.

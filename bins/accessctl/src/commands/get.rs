@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use access_client::proto::Document as Carried;
 use access_core::document::Metadata;
-use access_daemon::{Exit, OutputFormat, Table, print, print_value};
+use access_daemon::{Exit, OutputFormat, Table, print_document, print_value};
 use serde_json::Value;
 
 use super::{labels_text, moment_or_never};
@@ -28,7 +28,9 @@ pub(crate) async fn get(cluster: &Cluster, args: &GetArgs) -> Result<(), Exit> {
             print_value(one, OutputFormat::Json)
         }
         (GetFormat::Json, _, _) => print_value(&values, OutputFormat::Json),
-        (GetFormat::Yaml, _, _) => print(&documents::write_many(&values).map_err(Exit::failed)?),
+        (GetFormat::Yaml, _, _) => {
+            print_document(&documents::write_many(&values).map_err(Exit::failed)?)
+        }
     }
 }
 

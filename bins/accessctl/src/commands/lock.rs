@@ -12,7 +12,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::{moment, seconds};
 use crate::cli::{LockArgs, LockFlags};
 use crate::cluster::{Cluster, clock};
-use crate::errors::call_exit;
+use access_daemon::client_exit;
 
 /// A lock to be made.
 #[derive(Debug)]
@@ -39,8 +39,8 @@ impl Order {
 
 pub(crate) async fn lock(cluster: &Cluster, order: Order) -> Result<(), Exit> {
     let json = order.document.to_json().map_err(Exit::failed)?;
-    let request = with_deadline(WriteRequest { json });
-    cluster.client().resources().create(request).await.map_err(call_exit)?;
+    let request = with_deadline(WriteRequest { json, force: false });
+    cluster.client().resources().create(request).await.map_err(client_exit)?;
     match order.format {
         OutputFormat::Text => print(&text(&order.document)),
         format => print_value(&order.document, format),

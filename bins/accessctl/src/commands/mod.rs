@@ -81,7 +81,7 @@ async fn run_other(cluster: &Cluster, command: Command) -> Result<(), Exit> {
         }
         Command::Users(UsersCommand::Rm { names }) => users::rm(cluster, &names).await,
         Command::Get(args) => get::get(cluster, &args).await,
-        Command::Edit { what } => edit::edit(cluster, &what).await,
+        Command::Edit { what, force } => edit::edit(cluster, &what, force).await,
         Command::Rm { what } => rm(cluster, &what).await,
         Command::Auth(AuthCommand::Export { which }) => export::export(cluster, which).await,
         Command::Nodes(NodesCommand::Ls { labels, format }) => {

@@ -11,8 +11,8 @@ use access_daemon::{Exit, ExitCode, OutputFormat, Table, note, print_bytes, prin
 
 use super::moment;
 use crate::cluster::Cluster;
-use crate::errors::call_exit;
 use crate::files::{self, NewFile};
+use access_daemon::client_exit;
 
 /// How long a download may pause.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -23,7 +23,7 @@ pub(crate) async fn ls(cluster: &Cluster, format: OutputFormat) -> Result<(), Ex
     loop {
         let request = ListRecordingsRequest { page_size: 0, page_token };
         let answer = cluster.client().recordings().list(with_deadline(request)).await;
-        let answer = answer.map_err(call_exit)?.into_inner();
+        let answer = answer.map_err(client_exit)?.into_inner();
         for json in answer.recordings {
             recordings.push(RecordingDocument::from_json(&json).map_err(Exit::failed)?);
         }
@@ -66,13 +66,13 @@ pub(crate) async fn download(
     }
     let request = DownloadRequest { session_id: session.as_str().to_owned() };
     let answer = cluster.client().recordings().download(request).await;
-    let mut parts = answer.map_err(call_exit)?.into_inner();
+    let mut parts = answer.map_err(client_exit)?.into_inner();
     let mut size = 0;
     loop {
         let part = tokio::time::timeout(PAUSE, parts.message())
             .await
             .map_err(|_| Exit::new(ExitCode::Unreachable, "the download has stalled"))?;
-        let Some(part) = part.map_err(call_exit)? else { break };
+        let Some(part) = part.map_err(client_exit)? else { break };
         size += part.data.len();
         match &mut file {
             Some(file) => file.write(&part.data)?,

@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 use super::{moment, seconds};
 use crate::cli::{SignArgs, SignFormat};
 use crate::cluster::{Cluster, clock};
-use crate::errors::{call_exit, client_exit};
 use crate::files;
+use access_daemon::client_exit;
 
 /// How much shorter than asked for certificates may be without a word: what is spent on the way.
 const SLACK_SECONDS: i64 = 60;
@@ -59,12 +59,14 @@ impl Order {
             }
             None => {
                 let names = self.args.subject.host.clone();
+                let allow_wildcard = self.args.allow_wildcard;
                 let database = database(self.args.format).map_or("", DbProtocol::as_str).to_owned();
-                let request = SignHostRequest { names, keys, ttl_seconds, database };
+                let request =
+                    SignHostRequest { names, keys, ttl_seconds, database, allow_wildcard };
                 admin.sign_host(with_deadline(request)).await
             }
         };
-        Ok(answer.map_err(call_exit)?.into_inner())
+        Ok(answer.map_err(client_exit)?.into_inner())
     }
 }
 

@@ -6,11 +6,11 @@ use access_daemon::{Exit, OutputFormat, print, print_value};
 use serde_json::{Map, Value, json};
 
 use crate::cluster::Cluster;
-use crate::errors::call_exit;
+use access_daemon::client_exit;
 
 pub(crate) async fn status(cluster: &Cluster, format: OutputFormat) -> Result<(), Exit> {
     let answer = cluster.client().admin().status(with_deadline(StatusRequest {})).await;
-    let answer = answer.map_err(call_exit)?.into_inner();
+    let answer = answer.map_err(client_exit)?.into_inner();
     let detail: Map<String, Value> = serde_json::from_slice(&answer.detail)
         .map_err(|err| Exit::failed(format!("the answer cannot be read: {err}")))?;
     match format {

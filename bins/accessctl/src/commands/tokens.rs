@@ -16,7 +16,7 @@ use super::status::pins_value;
 use super::{labels_text, moment, moment_or_never, seconds};
 use crate::cli::AddTokenArgs;
 use crate::cluster::Cluster;
-use crate::errors::call_exit;
+use access_daemon::client_exit;
 
 pub(crate) async fn add(cluster: &Cluster, args: AddTokenArgs) -> Result<(), Exit> {
     let request = CreateTokenRequest {
@@ -27,7 +27,7 @@ pub(crate) async fn add(cluster: &Cluster, args: AddTokenArgs) -> Result<(), Exi
         labels: args.labels.into_iter().map(|pair| (pair.0, pair.1)).collect(),
     };
     let answer = cluster.client().admin().create_token(with_deadline(request)).await;
-    let token = answer.map_err(call_exit)?.into_inner();
+    let token = answer.map_err(client_exit)?.into_inner();
     match args.format {
         OutputFormat::Text => {
             let proxy = known_proxy(cluster).await;

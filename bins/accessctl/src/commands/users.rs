@@ -14,7 +14,7 @@ use access_daemon::{Exit, OutputFormat, Table, note, print_value};
 use super::{invitation, moment_or_never, seconds};
 use crate::cli::{AddUserArgs, TraitFlags, UpdateUserArgs};
 use crate::cluster::Cluster;
-use crate::errors::call_exit;
+use access_daemon::client_exit;
 
 pub(crate) async fn add(cluster: &Cluster, args: AddUserArgs) -> Result<(), Exit> {
     let name = UserName::new(&args.name).map_err(Exit::usage)?;
@@ -23,7 +23,7 @@ pub(crate) async fn add(cluster: &Cluster, args: AddUserArgs) -> Result<(), Exit
     let user = UserDocument::new(name.as_str(), spec).to_json().map_err(Exit::failed)?;
     let request = CreateUserRequest { user, invite_ttl_seconds: seconds(args.ttl)? };
     let answer = cluster.client().admin().create_user(with_deadline(request)).await;
-    let invite = answer.map_err(call_exit)?.into_inner();
+    let invite = answer.map_err(client_exit)?.into_inner();
     invitation::tell(cluster, &invite, "created", args.format.format)
 }
 
@@ -35,7 +35,7 @@ pub(crate) async fn reset(
 ) -> Result<(), Exit> {
     let request = ResetUserRequest { user: name.into(), invite_ttl_seconds: seconds(ttl)? };
     let answer = cluster.client().admin().reset_user(with_deadline(request)).await;
-    let invite = answer.map_err(call_exit)?.into_inner();
+    let invite = answer.map_err(client_exit)?.into_inner();
     invitation::tell(cluster, &invite, "reset", format)
 }
 
@@ -50,7 +50,7 @@ pub(crate) async fn update(cluster: &Cluster, args: UpdateUserArgs) -> Result<()
         note(&format!("user {} is as asked for already: nothing has been changed", args.name));
         return Ok(());
     }
-    cluster.update(user.to_json().map_err(Exit::failed)?).await?;
+    cluster.update(user.to_json().map_err(Exit::failed)?, false).await?;
     note(&format!("user {} has been changed; they have to log in again", args.name));
     Ok(())
 }

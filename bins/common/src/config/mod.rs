@@ -1,10 +1,15 @@
 //! The configuration file: one schema, of which each program reads its own sections.
 
+mod databases;
+mod oracle;
 mod schema;
 mod value;
 
 use std::path::{Path, PathBuf};
 
+pub use databases::*;
+#[doc(hidden)]
+pub use oracle::fuzz_oracle;
 pub use schema::*;
 pub use value::{Span, Switch};
 
@@ -52,12 +57,25 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the field, the line and the nearest valid name.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&Self::text(path)?, path)
+    }
+
+    /// Reads a file's fields, whatever they mean.
+    pub(crate) fn load_fields(path: &Path) -> Result<serde_json::Value, ConfigError> {
+        let text = Self::text(path)?;
+        if text.trim().is_empty() {
+            return Ok(serde_json::Value::Null);
+        }
+        serde_saphyr::from_str(&text).map_err(|err| field_error(&err, path))
+    }
+
+    fn text(path: &Path) -> Result<String, ConfigError> {
         let read = |source| ConfigError::Read { path: path.to_owned(), source };
         let size = std::fs::metadata(path).map_err(read)?.len();
         if size > MAX_FILE {
             return Err(read(std::io::Error::other("it is larger than 1 MiB")));
         }
-        Self::parse(&std::fs::read_to_string(path).map_err(read)?, path)
+        std::fs::read_to_string(path).map_err(read)
     }
 
     /// Reads a text; `path` is for messages.
@@ -68,12 +86,14 @@ impl Config {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        serde_saphyr::from_str(text).map_err(|err| {
-            let err = err.without_snippet();
-            let (line, column) = err.location().map_or((1, 1), |at| (at.line(), at.column()));
-            ConfigError::Field { path: path.to_owned(), line, column, what: explain(err) }
-        })
+        serde_saphyr::from_str(text).map_err(|err| field_error(&err, path))
     }
+}
+
+fn field_error(err: &serde_saphyr::Error, path: &Path) -> ConfigError {
+    let err = err.without_snippet();
+    let (line, column) = err.location().map_or((1, 1), |at| (at.line(), at.column()));
+    ConfigError::Field { path: path.to_owned(), line, column, what: explain(err) }
 }
 
 /// The complaint without the position, which stands before it, and with the nearest valid name.
@@ -125,6 +145,20 @@ db_service:     { enabled: yes, databases: [ { name: roach, uri: "crdb:26257", p
         let err = parse("access:\n  nodename: a\n  data_dirr: /x\n").unwrap_err();
         assert!(err.starts_with("access.yaml:3:"), "{err}");
         assert!(err.contains("data_dirr") && err.contains("\"data_dir\""), "{err}");
+    }
+
+    #[test]
+    fn a_staleness_that_denies_while_all_is_well_is_refused() {
+        for short in ["0s", "5s", "7900ms"] {
+            let err = parse(&format!("access:\n  max_staleness: {short}\n")).unwrap_err();
+            assert!(err.starts_with("access.yaml:2:"), "{err}");
+            let value = format!("{:?} is too short", short.parse::<Span>().unwrap().0);
+            for part in ["max_staleness", &value, "8s is the least"] {
+                assert!(err.contains(part), "{part}: {err}");
+            }
+        }
+        let config = parse("access:\n  max_staleness: 8s\n").unwrap();
+        assert_eq!(config.access.max_staleness, Some(Span(access_core::gate::LEAST_STALENESS)));
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use access_core::gate::{LEAST_STALENESS, SIGN_OF_LIFE};
 use serde::{Deserialize, Deserializer, de};
 
+use super::databases::DbSection;
 use super::value::{Span, Switch};
 
 /// The whole file.
@@ -28,6 +30,9 @@ pub struct Config {
     pub kubernetes_service: Option<KubeSection>,
     /// Windows desktops.
     pub windows_desktop_service: Option<DesktopSection>,
+    /// What it was read from, for [`crate::Reload`].
+    #[serde(skip)]
+    pub source: crate::Source,
 }
 
 /// What every program reads.
@@ -53,7 +58,9 @@ pub struct Common {
     pub diag_addr: Option<SocketAddr>,
     /// Logging.
     pub log: Log,
-    /// Past this age of the policy nothing new is granted.
+    /// Past this age of the policy nothing new is granted; 8 s at the least, since the policy is
+    /// heard of every 5 s.
+    #[serde(deserialize_with = "staleness")]
     pub max_staleness: Option<Span>,
 }
 
@@ -258,44 +265,6 @@ pub enum SshMode {
     Openssh,
 }
 
-/// Databases.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DbSection {
-    /// Whether it runs.
-    pub enabled: Option<Switch>,
-    /// Which.
-    pub databases: Vec<Database>,
-}
-
-/// A database.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Database {
-    /// Its name in the cluster.
-    pub name: String,
-    /// Where it is, `HOST:PORT`.
-    pub uri: String,
-    /// `postgres`, `cockroachdb`, `mysql`, `mongodb`.
-    pub protocol: String,
-    /// Labels for role matchers.
-    #[serde(default)]
-    pub static_labels: BTreeMap<String, String>,
-    /// How it proves itself.
-    #[serde(default)]
-    pub tls: DbTls,
-}
-
-/// How a database proves itself.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DbTls {
-    /// `verify-full` by default.
-    pub mode: Option<String>,
-    /// The authority of its certificate.
-    pub ca_cert_file: Option<PathBuf>,
-}
-
 /// Web applications.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -354,7 +323,21 @@ pub struct Desktop {
     pub addr: String,
 }
 
-fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+fn staleness<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::Error> {
+    let span = Span::deserialize(deserializer)?;
+    if span.0 < LEAST_STALENESS {
+        return Err(de::Error::custom(format!(
+            "max_staleness: {:?} is too short, {LEAST_STALENESS:?} is the least: the policy is \
+             heard of every {SIGN_OF_LIFE:?}, and past max_staleness everything is denied",
+            span.0
+        )));
+    }
+    Ok(Some(span))
+}
+
+pub(super) fn address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse()
         .map(Some)

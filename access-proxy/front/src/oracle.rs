@@ -1,0 +1,114 @@
+//! What must hold for any bytes that a stranger can send; shared by fuzz targets and tests.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use access_core::ClusterName;
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::route::Route;
+use crate::{first, hello, proxy_header};
+
+/// Never reached: the bytes are there.
+const DEADLINE: Duration = Duration::from_secs(3600);
+/// The pieces in which bytes come.
+const PIECES: [usize; 3] = [usize::MAX, 7, 1];
+
+/// The header of a load balancer tells the same address however it is cut, and nothing of what
+/// follows it is lost.
+///
+/// Version 1, which alone begins with a `P`, is held to the latter only: the beginning of an
+/// address in it is taken for a wrong one, and refused.
+///
+/// # Panics
+/// When that does not hold.
+pub fn proxy_header(bytes: &[u8]) {
+    // Whether a longer one is read depends on how much of it comes at once.
+    let bytes = bytes.get(..proxy_header::MAX_HEADER).unwrap_or(bytes);
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 5));
+    let whole_only = bytes.first() == Some(&b'P');
+    same(PIECES.map(|piece| {
+        let piece = if whole_only { usize::MAX } else { piece };
+        let (client, taken, rest) = read(bytes, piece, async |stream, buffer| {
+            proxy_header::read(stream, buffer, peer, DEADLINE).await
+        });
+        let header = taken.saturating_sub(rest.len());
+        let header = bytes.get(..header).unwrap_or_default();
+        assert_eq!([header, &rest].concat(), bytes.get(..taken).unwrap_or_default());
+        // What was read of a broken header is nobody's any more.
+        client.map(|client| (client, header.len()))
+    }));
+}
+
+/// The first bytes and the ClientHello lead the same way however they are cut, and all that was
+/// read is handed on.
+///
+/// # Panics
+/// When that does not hold.
+pub fn client_hello(bytes: &[u8]) {
+    let Ok(cluster) = ClusterName::new("example.com") else { return };
+    same(PIECES.map(|piece| {
+        let (first, taken, kept) = read(bytes, piece, async |stream, buffer| {
+            first::recognise(stream, buffer, &[], DEADLINE).await.map(|first| match first {
+                first::First::Tls => "TLS",
+                first::First::Http => "HTTP",
+                first::First::Prelude(_) => "a prelude",
+            })
+        });
+        assert_eq!(bytes.get(..taken), Some(&kept[..]));
+        assert!(taken <= bytes.len());
+        first
+    }));
+    same(PIECES.map(|piece| {
+        let (route, taken, kept) = read(bytes, piece, async |stream, buffer| {
+            hello::read_route(stream, buffer, &cluster, DEADLINE).await
+        });
+        assert_eq!(bytes.get(..taken), Some(&kept[..]));
+        if let Some(Route::Resource(resource)) = &route {
+            assert!(!resource.label.chars().any(char::is_control), "{resource:?}");
+        }
+        route
+    }));
+}
+
+fn same<T: PartialEq + std::fmt::Debug, const N: usize>(outcomes: [T; N]) {
+    for (outcome, piece) in outcomes.iter().zip(PIECES) {
+        assert_eq!(Some(outcome), outcomes.first(), "in pieces of {piece}");
+    }
+}
+
+/// What `with` makes of bytes that come in pieces, how many it took, and its buffer after it.
+fn read<T>(
+    bytes: &[u8],
+    piece: usize,
+    with: impl AsyncFnOnce(&mut Pieces<'_>, &mut BytesMut) -> Option<T>,
+) -> (Option<T>, usize, BytesMut) {
+    let mut stream = Pieces { bytes, piece };
+    let mut buffer = BytesMut::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let made = runtime.ok().and_then(|runtime| runtime.block_on(with(&mut stream, &mut buffer)));
+    (made, bytes.len() - stream.bytes.len(), buffer)
+}
+
+/// Bytes that come in pieces, and then the end.
+struct Pieces<'a> {
+    bytes: &'a [u8],
+    piece: usize,
+}
+
+impl AsyncRead for Pieces<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let take = self.piece.min(buf.remaining()).min(self.bytes.len());
+        let (now, rest) = self.bytes.split_at(take);
+        buf.put_slice(now);
+        self.bytes = rest;
+        Poll::Ready(Ok(()))
+    }
+}

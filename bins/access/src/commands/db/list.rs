@@ -1,0 +1,84 @@
+//! The databases that somebody may reach.
+
+use std::collections::HashMap;
+
+use access_client::proto::ListRequest;
+use access_client::types::DbDocument;
+use access_client::with_deadline;
+use access_daemon::{Exit, OutputFormat, Table, client_exit, print_value};
+
+use super::logins::Logins;
+use crate::cli::Global;
+use crate::commands::ls::parse_labels;
+use crate::context::Session;
+
+/// What a command needs to know of a database.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) name: String,
+    pub(crate) protocol: String,
+}
+
+pub(crate) async fn ls(
+    global: &Global,
+    labels: &[String],
+    format: OutputFormat,
+) -> Result<(), Exit> {
+    let session = Session::open(global)?;
+    let databases = fetch(&session, parse_labels(labels)?).await?;
+    if format != OutputFormat::Text {
+        return print_value(&databases, format);
+    }
+    let logins = match session.profile {
+        Some(_) => Some(Logins::of(&session)?),
+        None => None,
+    };
+    let mut table = Table::new(["", "Database", "Protocol", "Description", "Labels"]);
+    for database in &databases {
+        let name = &database.metadata.name;
+        let mark = if logins.as_ref().is_some_and(|known| known.contains(name)) { ">" } else { "" };
+        let labels = database.metadata.labels.iter();
+        let labels: Vec<_> = labels.map(|(name, value)| format!("{name}={value}")).collect();
+        let spec = &database.spec;
+        let protocol = spec.protocol.as_str();
+        table.row([mark, name, protocol, &spec.description, &labels.join(",")]);
+    }
+    table.print()
+}
+
+/// The database of a name, among those that the user may see.
+pub(crate) async fn find(session: &Session, name: &str) -> Result<Found, Exit> {
+    let suffix = format!(".db.{}", session.credentials.cluster);
+    let name = name.strip_suffix(&suffix).unwrap_or(name);
+    let databases = fetch(session, HashMap::new()).await?;
+    let found = databases.into_iter().find(|database| database.metadata.name == name);
+    let found = found.ok_or_else(|| {
+        Exit::failed(format!(
+            "there is no database {name}, or you may not see it: access db ls shows which there are"
+        ))
+    })?;
+    let protocol = found.spec.protocol.as_str().to_owned();
+    Ok(Found { name: found.metadata.name, protocol })
+}
+
+async fn fetch(
+    session: &Session,
+    labels: HashMap<String, String>,
+) -> Result<Vec<DbDocument>, Exit> {
+    let client = session.client()?;
+    let mut databases = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request =
+            ListRequest { kind: "db".into(), page_size: 0, page_token, labels: labels.clone() };
+        let answer = client.resources().list(with_deadline(request)).await;
+        let answer = answer.map_err(client_exit)?.into_inner();
+        for document in answer.documents {
+            databases.push(DbDocument::from_json(&document.json).map_err(Exit::failed)?);
+        }
+        page_token = answer.next_page_token;
+        if page_token.is_empty() {
+            return Ok(databases);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Databases: the registration of one protocol.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use access_agent::Host;
+use access_client::types::{DbDocument, DbProtocol, DbSpec};
+use access_core::gate::Gate;
+use access_core::{Resource, ResourceKind, ResourceName, ResourceRef};
+use access_daemon::Exit;
+use access_daemon::config::{self, DatabaseProtocol, DbSection, TlsNegotiation};
+use access_host::HostReach;
+use access_postgres::{self as postgres, Databases, PostgresServer, TargetAuth, TargetTls};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+/// The databases that a configuration names.
+pub(crate) fn resources(section: &DbSection) -> Result<Vec<ResourceRef>, Exit> {
+    let mut resources = Vec::new();
+    for database in &section.databases {
+        let name = ResourceName::new(&database.name)
+            .map_err(|err| Exit::usage(format!("db_service.databases.name: {err}")))?;
+        let resource = ResourceRef { kind: ResourceKind::Database, name };
+        if resources.contains(&resource) {
+            return Err(Exit::usage(format!(
+                "db_service.databases: {} is there twice",
+                database.name
+            )));
+        }
+        resources.push(resource);
+    }
+    Ok(resources)
+}
+
+/// What stands in the cluster about a database.
+pub(crate) fn document(host: &Host, database: &config::Database) -> Result<DbDocument, Exit> {
+    let membership = host.membership();
+    let spoken = match protocol(database)? {
+        postgres::DatabaseProtocol::Postgres => DbProtocol::Postgres,
+        postgres::DatabaseProtocol::CockroachDb => DbProtocol::Cockroachdb,
+    };
+    let mut spec = DbSpec::new(spoken, &database.uri, membership.host_id().clone());
+    spec.description.clone_from(&database.description);
+    spec.hostname = membership.nodename().to_owned();
+    spec.version = env!("CARGO_PKG_VERSION").to_owned();
+    let mut document = DbDocument::new(&database.name, spec);
+    document.metadata.labels = database.static_labels.clone();
+    Ok(document)
+}
+
+/// The server of databases that speak PostgreSQL's protocol.
+pub(crate) async fn server(
+    host: &Host,
+    gate: Arc<Gate>,
+    section: &DbSection,
+) -> Result<PostgresServer, Exit> {
+    let credentials = host.database_credentials();
+    let reach = HostReach::builder().build().map_err(Exit::failed)?;
+    let mut databases = Vec::new();
+    for (database, id) in section.databases.iter().zip(resources(section)?) {
+        let addresses = database.uri.split(',').map(str::trim);
+        reach
+            .set_route(&id, addresses)
+            .map_err(|err| Exit::usage(format!("db_service.databases.uri: {err}")))?;
+        let roots = || async {
+            match &database.tls.ca_cert_file {
+                Some(path) => read_roots(path),
+                None => {
+                    let roots = credentials.server_roots().await;
+                    Ok(roots.map_err(Exit::failed)?.to_vec())
+                }
+            }
+        };
+        let tls = match mode(database.tls.mode) {
+            None => None,
+            Some(postgres::TlsMode::Require) => Some((postgres::TlsMode::Require, Vec::new())),
+            Some(mode) => Some((mode, roots().await?)),
+        };
+        let tls = tls.map(|(mode, roots)| target_tls(&database.tls, mode, roots)).transpose()?;
+        let auth = match (&database.password_file, &tls) {
+            (Some(path), _) => TargetAuth::password_file(path),
+            (None, Some(_)) => TargetAuth::Certificate,
+            (None, None) => TargetAuth::Nothing,
+        };
+        let labels = database.static_labels.clone();
+        let resource = Resource { id, labels, host: host.membership().host_id().clone() };
+        databases.push(postgres::Database { resource, protocol: protocol(database)?, tls, auth });
+    }
+    PostgresServer::builder()
+        .gate(gate)
+        .reach(Arc::new(reach))
+        .audit(host.audit())
+        .recorder(host.recorder())
+        .credentials(Arc::new(credentials))
+        .clock(host.membership().clock())
+        .databases(Databases::new(databases))
+        .build()
+        .map_err(Exit::failed)
+}
+
+fn protocol(database: &config::Database) -> Result<postgres::DatabaseProtocol, Exit> {
+    match database.protocol {
+        DatabaseProtocol::Postgres => Ok(postgres::DatabaseProtocol::Postgres),
+        DatabaseProtocol::Cockroachdb => Ok(postgres::DatabaseProtocol::CockroachDb),
+        DatabaseProtocol::Mysql | DatabaseProtocol::Mongodb => Err(Exit::usage(format!(
+            "db_service.databases: {}: this version serves postgres and cockroachdb only",
+            database.name
+        ))),
+    }
+}
+
+fn mode(mode: config::TlsMode) -> Option<postgres::TlsMode> {
+    match mode {
+        config::TlsMode::VerifyFull => Some(postgres::TlsMode::VerifyFull),
+        config::TlsMode::VerifyCa => Some(postgres::TlsMode::VerifyCa),
+        config::TlsMode::Require => Some(postgres::TlsMode::Require),
+        config::TlsMode::Disable => None,
+    }
+}
+
+fn target_tls(
+    section: &config::DbTls,
+    mode: postgres::TlsMode,
+    roots: Vec<CertificateDer<'static>>,
+) -> Result<TargetTls, Exit> {
+    let refused = |err| Exit::usage(format!("db_service.databases.tls: {err}"));
+    let mut tls = TargetTls::new(mode, roots).map_err(refused)?;
+    if let Some(name) = &section.server_name {
+        tls = tls.server_name(name).map_err(refused)?;
+    }
+    Ok(tls.direct(section.negotiation == TlsNegotiation::Direct))
+}
+
+fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, Exit> {
+    let refused = |why: String| {
+        Exit::usage(format!("db_service.databases.tls.ca_cert_file {}: {why}", path.display()))
+    };
+    let roots = CertificateDer::pem_file_iter(path).map_err(|err| refused(err.to_string()))?;
+    let roots: Vec<_> = roots.collect::<Result<_, _>>().map_err(|err| refused(err.to_string()))?;
+    if roots.is_empty() {
+        return Err(refused("there is no certificate in it".into()));
+    }
+    Ok(roots)
+}

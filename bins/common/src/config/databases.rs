@@ -1,0 +1,112 @@
+//! The section about databases.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::schema::address;
+use super::value::Switch;
+
+/// Databases.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DbSection {
+    enabled: Option<Switch>,
+    /// Which.
+    pub databases: Vec<Database>,
+    /// Where clients may connect without a proxy: nowhere by default. They need the cluster's
+    /// certificates there too, and name the database by TLS.
+    #[serde(deserialize_with = "address")]
+    pub listen_addr: Option<SocketAddr>,
+}
+
+impl DbSection {
+    /// Whether it runs; yes, unless the file says no.
+    pub fn enabled(&self) -> bool {
+        self.enabled.is_none_or(|switch| switch.0)
+    }
+}
+
+/// A database.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// Its name in the cluster.
+    pub name: String,
+    /// What it is, for people.
+    #[serde(default)]
+    pub description: String,
+    /// Where it is, `HOST:PORT`; several nodes of one cluster with commas between them, which are
+    /// tried in turn.
+    pub uri: String,
+    /// What it speaks.
+    pub protocol: DatabaseProtocol,
+    /// Labels for role matchers.
+    #[serde(default)]
+    pub static_labels: BTreeMap<String, String>,
+    /// How it proves itself.
+    #[serde(default)]
+    pub tls: DbTls,
+    /// A file whose first line is the password of every account, for a database that takes no
+    /// certificates. Without it the agent shows a certificate of the `db-client` authority.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+}
+
+/// What databases speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DatabaseProtocol {
+    /// PostgreSQL.
+    #[serde(alias = "postgresql")]
+    Postgres,
+    /// CockroachDB.
+    #[serde(alias = "cockroach")]
+    Cockroachdb,
+    /// MySQL and MariaDB.
+    Mysql,
+    /// MongoDB.
+    Mongodb,
+}
+
+/// How a database proves itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DbTls {
+    /// What its certificate is held against.
+    pub mode: TlsMode,
+    /// The authority of its certificate, in PEM; the cluster's own `db` authority by default.
+    pub ca_cert_file: Option<PathBuf>,
+    /// The name that its certificate must have; the host that is dialled by default.
+    pub server_name: Option<String>,
+    /// How TLS begins.
+    pub negotiation: TlsNegotiation,
+}
+
+/// What a database's certificate is held against, as `sslmode` of libpq has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    /// Authority and name.
+    #[default]
+    VerifyFull,
+    /// The authority, whatever the name.
+    VerifyCa,
+    /// Nothing: whoever answers is believed.
+    Require,
+    /// There is no TLS.
+    Disable,
+}
+
+/// How TLS begins, as `sslnegotiation` of libpq has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsNegotiation {
+    /// By asking for it first.
+    #[default]
+    Postgres,
+    /// At once: PostgreSQL 17 and later.
+    Direct,
+}

@@ -1,0 +1,6 @@
+//! Any bytes as a recording.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| access_core::oracle::recording(data));
