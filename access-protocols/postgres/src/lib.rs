@@ -10,6 +10,8 @@ mod error;
 mod handler;
 mod machine;
 mod options;
+#[doc(hidden)]
+pub mod oracle;
 pub mod prelude;
 pub mod sql;
 mod tls;
