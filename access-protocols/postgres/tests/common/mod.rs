@@ -160,6 +160,11 @@ impl Gateway {
     }
 
     pub async fn with(pg: &Postgres, setup: Setup) -> Self {
+        Self::serving(pg.client_ca.clone(), setup).await
+    }
+
+    /// One whose certificates for databases are by this authority.
+    pub async fn serving(client_ca: Ca, setup: Setup) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
@@ -206,7 +211,7 @@ impl Gateway {
             .audit(Arc::new(sink.clone()))
             .clock(Arc::clone(&clock))
             .recorder(Arc::new(recorder.clone()))
-            .credentials(Arc::new(Minted(pg.client_ca.clone())))
+            .credentials(Arc::new(Minted(client_ca)))
             .databases(Databases::new([database]))
             .options(setup.options)
             .build()
@@ -343,4 +348,11 @@ impl Gateway {
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The memory of this process, in KiB.
+pub fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
