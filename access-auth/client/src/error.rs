@@ -266,7 +266,7 @@ mod tests {
         assert!(ClientError::Clock(-3600).to_string().contains("is 3600 s behind the cluster's"));
         assert!(ClientError::Clock(61).to_string().contains("is 61 s ahead of the cluster's"));
         let at = |secs| UnixTime::since_unix_epoch(std::time::Duration::from_secs(secs));
-        let address = HostPort::new("example.com", 443).unwrap();
+        let address = HostPort::parse("example.com", 443).unwrap();
         let told = |error: rustls::CertificateError| {
             ClientError::of_handshake(&address, &error.into()).to_string()
         };

@@ -154,7 +154,7 @@ async fn a_slow_reader_holds_up_the_database_and_not_the_memory() {
         .await
         .unwrap();
     let mut rows = pin!(rows);
-    let before = resident();
+    let before = common::resident();
     let mut first = rows.next().await.unwrap().unwrap().len();
     // Nothing is read for a while; the server fills what there is between, and waits.
     let stuck = "select count(*) from pg_stat_activity where wait_event = 'ClientWrite'";
@@ -163,17 +163,10 @@ async fn a_slow_reader_holds_up_the_database_and_not_the_memory() {
         assert!(std::time::Instant::now() < end, "the server never waits");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let grown = resident().saturating_sub(before);
+    let grown = common::resident().saturating_sub(before);
     assert!(grown < 64 * 1024, "{grown} KiB");
     while let Some(row) = rows.next().await {
         first += row.unwrap().len();
     }
     assert_eq!(first, 300 * 1_000_001);
-}
-
-/// The memory of this process, in KiB.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

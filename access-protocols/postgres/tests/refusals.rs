@@ -112,6 +112,8 @@ async fn strangers_and_the_unwelcome_are_told_why() {
         assert_eq!(field(&said, b'C'), "08P01");
         assert!(field(&said, b'M').contains("invalid length"), "{}", field(&said, b'M'));
     }
+    let malformed = |name: &String| name == "db.session.malformed_packet";
+    assert_eq!(gateway.sink.names().iter().filter(|name| malformed(name)).count(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -281,3 +281,25 @@ async fn a_dump_is_restored_with_its_large_objects() {
     let one = run("psql", "source", &["-XAt", "-c", sums]).await;
     assert_eq!(one, run("psql", "copy", &["-XAt", "-c", sums]).await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_sessions_hold_little() {
+    const SESSIONS: u64 = 40;
+    let pg = Postgres::start();
+    let gateway = Gateway::before(&pg).await;
+    // What a first session makes once is not counted.
+    gateway.run("reader", "select 1").await;
+    gateway.wait_for(|event| matches!(event, Event::DbSessionEnd(_))).await;
+    let before = common::resident();
+    let mut idle = Vec::new();
+    for _ in 0..SESSIONS {
+        let query = "select repeat('x', 100000);\n";
+        idle.push(typed(&gateway, "reader", query).await);
+    }
+    let all = "select count(*) from pg_stat_activity where usename = 'reader' and state = 'idle'
+               and query like 'select repeat%'";
+    until(&pg, all, &SESSIONS.to_string()).await;
+    let each = common::resident().saturating_sub(before) / SESSIONS;
+    eprintln!("{each} KiB for each idle session");
+    assert!(each < 96, "{each} KiB");
+}

@@ -112,7 +112,8 @@ pub(super) const MEMBERS: &[CrateRule] = &[
     ),
     member(
         "access-cli",
-        &["access-core", "access-client", "access-host", "access-daemon"],
+        // Of PostgreSQL the prelude: a loopback port of its own answers the client's first words.
+        &["access-core", "access-client", "access-postgres", "access-host", "access-daemon"],
         NO_AUTHORITY,
     ),
     member(

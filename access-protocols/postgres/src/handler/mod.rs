@@ -69,6 +69,14 @@ impl PostgresServer {
         &self.parts.databases
     }
 
+    pub(crate) fn options(&self) -> &PostgresOptions {
+        &self.parts.options
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.parts.clock
+    }
+
     /// Has the query of a session cancelled, as a client asks that came without TLS; see
     /// [`prelude::open`](crate::prelude::open). Returns when the database has been told, with
     /// whether it was: the client is not to know.

@@ -21,6 +21,8 @@ use crate::wire::encode;
 /// The least and the most that is read at once.
 const READ_LEAST: usize = 8 * 1024;
 const READ_MOST: usize = 64 * 1024;
+/// After a read of so much, more is expected to be at hand.
+const MUCH: usize = 4096;
 /// The most pieces that are written at once.
 const GATHER: usize = 16;
 /// As often one side is served before others of the runtime are.
@@ -65,32 +67,40 @@ impl Way {
         }
     }
 
-    /// Reads more; ready with whether there is any.
+    /// Reads more; ready with whether there is any. When much comes, it is gathered: each record
+    /// of TLS is read by itself, and would be written by itself.
     fn poll_read(
         &mut self,
         from: &mut BoxedStream,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
-        self.buf.reserve(self.chunk);
-        let room = self.buf.capacity() - self.buf.len();
-        match poll_read_buf(Pin::new(from), cx, &mut self.buf) {
-            Poll::Pending => {
-                if self.buf.is_empty() {
-                    self.buf = BytesMut::new();
-                    self.chunk = READ_LEAST;
+        let mut gathered = 0;
+        loop {
+            self.buf.reserve(self.chunk);
+            let polled = poll_read_buf(Pin::new(&mut *from), cx, &mut self.buf);
+            match polled {
+                Poll::Pending if gathered > 0 => return Poll::Ready(Ok(true)),
+                Poll::Pending => {
+                    if self.buf.is_empty() {
+                        self.buf = BytesMut::new();
+                        self.chunk = READ_LEAST;
+                    }
+                    return Poll::Pending;
                 }
-                Poll::Pending
-            }
-            Poll::Ready(Ok(0)) => Poll::Ready(Ok(false)),
-            Poll::Ready(Ok(count)) => {
-                if count >= room.min(self.chunk) {
-                    self.chunk = (self.chunk * 2).min(READ_MOST);
+                // Met again with the next read.
+                Poll::Ready(Ok(0) | Err(_)) if gathered > 0 => return Poll::Ready(Ok(true)),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(false)),
+                Poll::Ready(Err(err)) => return Poll::Ready(Err(err)),
+                Poll::Ready(Ok(count)) => {
+                    gathered += count;
+                    self.bytes += count as u64;
+                    self.fresh = true;
+                    if count < MUCH || gathered >= READ_MOST {
+                        return Poll::Ready(Ok(true));
+                    }
+                    self.chunk = READ_MOST;
                 }
-                self.bytes += count as u64;
-                self.fresh = true;
-                Poll::Ready(Ok(true))
             }
-            Poll::Ready(Err(err)) => Poll::Ready(Err(err)),
         }
     }
 

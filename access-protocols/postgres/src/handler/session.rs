@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use access_core::audit::events::DbSessionEnd;
+use access_core::audit::events::{DbSessionEnd, DbSessionMalformedPacket};
 use access_core::audit::{AuditError, Text};
 use access_core::gate::EndReason;
 use access_core::reach::BoxedStream;
@@ -121,6 +121,11 @@ impl Session {
         tracing::debug!(?cause, sid = self.journal.session.sid.as_str(), "a database session ends");
         if !matches!(cause, Cause::Client | Cause::Server(_)) && self.machine.is_busy() {
             stop_in_background(self.stop.clone());
+        }
+        if let Cause::Broken(broken @ (Broken::Client(_) | Broken::Server(_))) = &cause {
+            let (session, db) = (self.journal.session.clone(), self.journal.db.clone());
+            let error = Text::of(broken);
+            self.journal.note(DbSessionMalformedPacket { session, db, error, payload: None }).await;
         }
         self.machine.tell(&mut self.notes);
         let told = self.accept_notes().await;

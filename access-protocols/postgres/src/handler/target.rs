@@ -87,7 +87,10 @@ pub(super) async fn connect(
         };
         let host = place.as_ref().map_or("", |place| place.host()).to_owned();
         let begun = begin(Box::new(stream), &host, place, permit, database, asked, proof);
-        let begun = timeout_at(share, begun).await.unwrap_or_else(|_| Err(too_late(name.as_str())));
+        let begun = match timeout_at(share, begun).await {
+            Ok(begun) => begun,
+            Err(_) => Err(too_late(name.as_str())),
+        };
         match (begun, next) {
             (Err(err), Some(next)) if err.elsewhere && Instant::now() < until => {
                 tracing::debug!(why = err.why, "trying the next address of a database");

@@ -57,6 +57,21 @@ pub(crate) enum Question<'a> {
     Call,
 }
 
+/// How a message is answered, if it is.
+const fn kind_of(kind: u8) -> Option<Kind> {
+    Some(match kind {
+        b'Q' => Kind::Query,
+        b'P' => Kind::Parse,
+        b'B' => Kind::Bind,
+        b'D' => Kind::Describe,
+        b'E' => Kind::Execute,
+        b'C' => Kind::Close,
+        b'S' => Kind::Sync,
+        b'F' => Kind::Call,
+        _ => return None,
+    })
+}
+
 /// How much of a message must be at hand before it passes.
 fn look(head: Head) -> usize {
     match head.kind {
@@ -100,13 +115,14 @@ impl Machine {
             let need = look(head);
             let Some(seen) = here.get(..need) else { break Step::More };
             let body = seen.get(Head::LEN..).unwrap_or_default();
+            let enters = kind_of(head.kind).is_some();
+            if enters && self.queue.wants_telling() {
+                break Step::Tell;
+            }
             if matches!(head.kind, b'Q' | b'P' | b'F') && !self.client.allowed {
-                if self.queue.wants_telling() {
-                    break Step::Tell;
-                }
                 break Step::Judge;
             }
-            if self.queue.is_full() {
+            if enters && self.queue.is_full() {
                 if !self.client.flushed {
                     self.client.flushed = true;
                     out.pass(buf, passes);
@@ -120,7 +136,9 @@ impl Machine {
             let (kind, total) = (head.kind, head.total);
             let what = what_of(kind, body, self.watch.redact)
                 .map_err(|()| Broken::Client(WireError::Malformed(char::from(kind))))?;
-            self.enter(kind, what, now);
+            if let Some(kind) = kind_of(kind) {
+                self.queue.push(kind, what, None, now);
+            }
             let have = total.min(here.len());
             self.client.rest = total - have;
             passes += have;
@@ -130,21 +148,6 @@ impl Machine {
         };
         out.pass(buf, passes);
         Ok(step)
-    }
-
-    fn enter(&mut self, kind: u8, what: Option<What>, now: Timestamp) {
-        let kind = match kind {
-            b'Q' => Kind::Query,
-            b'P' => Kind::Parse,
-            b'B' => Kind::Bind,
-            b'D' => Kind::Describe,
-            b'E' => Kind::Execute,
-            b'C' => Kind::Close,
-            b'S' => Kind::Sync,
-            b'F' => Kind::Call,
-            _ => return,
-        };
-        self.queue.push(kind, what, None, now);
     }
 
     /// What [`Step::Judge`] asks about.

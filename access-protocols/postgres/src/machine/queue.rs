@@ -10,6 +10,8 @@ use crate::wire::Reported;
 
 /// As many may wait before the server is asked to answer and the client is made to wait.
 const MAX_WAITING: usize = 4096;
+/// Room for so many is kept while none waits.
+const KEPT: usize = 32;
 /// As much text may wait to be told.
 const MAX_UNTOLD: usize = 1024 * 1024;
 
@@ -279,6 +281,9 @@ impl Queue {
             self.tell(0, notes);
         }
         notes.append(&mut self.skipped);
+        if self.waiting.is_empty() && self.waiting.capacity() > KEPT {
+            self.waiting = VecDeque::new();
+        }
     }
 
     fn tell(&mut self, at: usize, notes: &mut Vec<Note>) {

@@ -343,8 +343,10 @@ fn conversation() -> Vec<(Vec<u8>, Vec<u8>)> {
     ]
 }
 
+type Told = Vec<(u64, Option<u64>, Option<String>)>;
+
 /// Both directions of the conversation, cut as told.
-fn talk(cuts: &[usize]) -> (Vec<u8>, Vec<u8>, Vec<(u64, Option<u64>, Option<String>)>) {
+fn talk(cuts: &[usize]) -> (Vec<u8>, Vec<u8>, Told) {
     let mut scene = Scene::watching(Watch { columns: true, ..Watch::default() });
     scene.deny = Some("drop");
     let mut cuts = cuts.iter().copied().cycle();

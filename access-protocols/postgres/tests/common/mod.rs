@@ -14,7 +14,6 @@ pub mod pg;
 pub mod pki;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,24 +22,22 @@ use access_core::audit::{Envelope, Event, MemorySink};
 use access_core::credentials::{CredentialsError, TargetCertificate, TargetCredentials};
 use access_core::gate::{Gate, GateOptions, PolicySource};
 use access_core::identity::{AuthorityKind, SharedTrust, TrustStore, TrustedAuthority};
-use access_core::ids::{ResourceName, TraceId};
+use access_core::ids::ResourceName;
 use access_core::policy::{
     Action, Context, DatabaseGrant, Decision, Grant, Reason, SessionLimits, Target,
 };
-use access_core::protocol::{Admission, Incoming, Protocol};
 use access_core::reach::Reach;
 use access_core::recording::MemoryRecorder;
 use access_core::role::RecordMode;
-use access_core::tls::{ClientAuth, SharedKey, peer_identity, server_config};
+use access_core::tls::SharedKey;
 use access_core::{
     Clock, ClusterName, HostId, Permit, Resource, ResourceKind, ResourceRef, Timestamp,
     VerifiedIdentity,
 };
 use access_host::{HostReach, SystemClock};
-use access_postgres::prelude::{self, Opened};
 use access_postgres::{
-    Database, DatabaseProtocol, Databases, PostgresOptions, PostgresServer, TargetAuth, TargetTls,
-    TlsMode,
+    Database, DatabaseProtocol, Databases, Door, PostgresOptions, PostgresServer, TargetAuth,
+    TargetTls, TlsMode,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
@@ -163,6 +160,11 @@ impl Gateway {
     }
 
     pub async fn with(pg: &Postgres, setup: Setup) -> Self {
+        Self::serving(pg.client_ca.clone(), setup).await
+    }
+
+    /// One whose certificates for databases are by this authority.
+    pub async fn serving(client_ca: Ca, setup: Setup) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
@@ -209,40 +211,24 @@ impl Gateway {
             .audit(Arc::new(sink.clone()))
             .clock(Arc::clone(&clock))
             .recorder(Arc::new(recorder.clone()))
-            .credentials(Arc::new(Minted(pg.client_ca.clone())))
+            .credentials(Arc::new(Minted(client_ca)))
             .databases(Databases::new([database]))
             .options(setup.options)
             .build()
             .unwrap();
         let pair = hosts.server(&["localhost", "orders.db.example.com"]);
         let key = Arc::new(SharedKey::new(vec![pair.cert.clone()], pair.key_der()).unwrap());
-        let tls = server_config(
-            ClientAuth::Optional(Arc::clone(&trust)),
-            key,
-            Arc::clone(&clock),
-            &[access_postgres::ALPN_POSTGRESQL],
-        )
-        .unwrap();
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let door = Door::new(server.clone(), id, key, trust).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        {
-            let (server, id, clock) = (server.clone(), id, Arc::clone(&clock));
-            tokio::spawn(async move {
-                loop {
-                    let (stream, client) = listener.accept().await.unwrap();
-                    stream.set_nodelay(true).unwrap();
-                    let one = Accepted {
-                        server: server.clone(),
-                        acceptor: acceptor.clone(),
-                        trust: Arc::clone(&trust),
-                        clock: Arc::clone(&clock),
-                        id: id.clone(),
-                    };
-                    tokio::spawn(async move { one.serve(stream, client).await });
-                }
-            });
-        }
+        tokio::spawn(async move {
+            loop {
+                let (stream, client) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let door = door.clone();
+                tokio::spawn(async move { door.serve(stream, Some(client)).await });
+            }
+        });
         let dir = tempfile::tempdir().unwrap();
         let gateway = Self { dir, users, hosts, addr, rules, sink, recorder, server, resource };
         gateway.write_user("alice");
@@ -360,44 +346,13 @@ impl Gateway {
     }
 }
 
-struct Accepted {
-    server: PostgresServer,
-    acceptor: tokio_rustls::TlsAcceptor,
-    trust: Arc<SharedTrust>,
-    clock: Arc<dyn Clock>,
-    id: ResourceRef,
-}
-
-impl Accepted {
-    async fn serve(self, stream: TcpStream, client: SocketAddr) {
-        let Ok(opened) = prelude::open(stream, PATIENCE).await else { return };
-        let stream = match opened {
-            Opened::Tls(stream) => stream,
-            Opened::Cancel(request) => {
-                self.server.cancel(&request, Some(client)).await;
-                return;
-            }
-            Opened::Closed => return,
-        };
-        let Ok(stream) = self.acceptor.accept(stream).await else { return };
-        let peer = peer_identity(stream.get_ref().1, &self.trust, self.clock.now()).unwrap();
-        let incoming = Incoming {
-            stream: Box::new(stream),
-            peer,
-            resource: self.id,
-            client_addr: Some(client),
-            trace_id: TraceId::from_random(rand::random()),
-            session: None,
-            admission: Admission::unlimited(),
-        };
-        self.server.serve(incoming).await;
-    }
-}
-
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-pub fn path(dir: &Path, name: &str) -> PathBuf {
-    dir.join(name)
+/// The memory of this process, in KiB.
+pub fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -1,0 +1,210 @@
+//! A database that does what the script says: what CockroachDB alone does, as far as its
+//! documentation tells, and what no database should. Nothing here has met the real CockroachDB.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use access_core::audit::Event;
+use access_core::policy::Reason;
+use access_postgres::{PostgresOptions, TargetAuth};
+use common::{Ca, Gateway, PATIENCE, Setup, text};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    [&[kind][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
+}
+
+/// What CockroachDB greets with.
+fn greeting() -> Vec<u8> {
+    [
+        message(b'R', &[0; 4]),
+        message(b'S', b"server_version\x0013.0.0\0"),
+        message(b'S', b"crdb_version\0CockroachDB CCL v25.2.0\0"),
+        message(b'S', b"client_encoding\0UTF8\0"),
+        message(b'K', &[0x80, 0, 0, 1, 9, 9, 9, 9]),
+        message(b'Z', b"I"),
+    ]
+    .concat()
+}
+
+async fn packet(stream: &mut TcpStream) -> Vec<u8> {
+    let len = stream.read_u32().await.unwrap() as usize;
+    let mut body = vec![0; len - 4];
+    stream.read_exact(&mut body).await.unwrap();
+    body
+}
+
+async fn query(stream: &mut TcpStream) -> String {
+    assert_eq!(stream.read_u8().await.unwrap(), b'Q');
+    text(&packet(stream).await).trim_end_matches('\0').to_owned()
+}
+
+/// A gateway before a script.
+async fn scripted() -> (Gateway, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let setup = Setup {
+        auth: TargetAuth::Nothing,
+        tls: None,
+        addresses: vec![listener.local_addr().unwrap().to_string()],
+        options: PostgresOptions::default(),
+    };
+    (Gateway::serving(Ca::new("clients"), setup).await, listener)
+}
+
+/// Accepts a session and greets.
+async fn greet(listener: &TcpListener) -> TcpStream {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let startup = packet(&mut stream).await;
+    assert!(startup.starts_with(&[0, 3, 0, 0]), "{startup:?}");
+    stream.write_all(&greeting()).await.unwrap();
+    stream
+}
+
+/// A client that asks for a session by these bytes, and what it is told until it may begin.
+async fn begin(
+    gateway: &Gateway,
+    minor: u8,
+) -> (tokio_rustls::client::TlsStream<TcpStream>, Vec<u8>) {
+    let mut raw = gateway.raw().await;
+    let body = [&[0, 3, 0, minor][..], b"user\0reader\0database\0defaultdb\0\0"].concat();
+    raw.write_all(&(body.len() as u32 + 4).to_be_bytes()).await.unwrap();
+    raw.write_all(&body).await.unwrap();
+    raw.flush().await.unwrap();
+    let seen = until(&mut raw, b"Z\0\0\0\x05I").await;
+    (raw, seen)
+}
+
+async fn until(stream: &mut (impl AsyncRead + Unpin), end: &[u8]) -> Vec<u8> {
+    let mut seen = Vec::new();
+    while !seen.ends_with(end) {
+        let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut seen)).await;
+        assert!(read.unwrap().unwrap() > 0, "{}", text(&seen));
+    }
+    seen
+}
+
+fn find<'a>(seen: &'a [u8], mark: &[u8]) -> &'a [u8] {
+    let at = seen.windows(mark.len()).position(|w| w == mark).expect("it is not there");
+    &seen[at..]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_the_gateways_own_and_lead_to_the_servers() {
+    let (gateway, listener) = scripted().await;
+    for (minor, secret_len) in [(0, 4), (2, 32), (99, 32)] {
+        let (client, mut server) = {
+            let (begun, server) = tokio::join!(begin(&gateway, minor), greet(&listener));
+            let (client, seen) = begun;
+            assert!(find(&seen, b"crdb_version").starts_with(b"crdb_version\0CockroachDB CCL"));
+            assert_eq!(seen.first() == Some(&b'v'), minor == 99, "a newer version is negotiated");
+            let key = find(&seen, &[b'K', 0, 0, 0, 8 + secret_len]);
+            let (number, secret) = key[5..5 + 4 + usize::from(secret_len)].split_at(4);
+            assert!(number[0] < 0x80 && secret != [9, 9, 9, 9], "the server's own key is kept");
+            let number = u32::from_be_bytes(number.try_into().unwrap());
+            let guess = access_postgres::wire::CancelRequest::new(number, &secret[..3]);
+            assert!(!gateway.server.cancel(&guess, None).await);
+            let right = access_postgres::wire::CancelRequest::new(number, secret);
+            let passed = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                assert_eq!(packet(&mut stream).await, [4, 210, 22, 46, 0x80, 0, 0, 1, 9, 9, 9, 9]);
+            };
+            let (done, ()) = tokio::join!(gateway.server.cancel(&right, None), passed);
+            assert!(done);
+            (client, server)
+        };
+        drop(client);
+        assert_eq!(server.read_u8().await.unwrap(), b'X', "the server is told that it is over");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_error_and_a_changefeed_pass_as_they_are() {
+    let (gateway, listener) = scripted().await;
+    let ((mut client, _), mut server) = tokio::join!(begin(&gateway, 0), greet(&listener));
+    client.write_all(&message(b'Q', b"commit\0")).await.unwrap();
+    client.flush().await.unwrap();
+    assert_eq!(query(&mut server).await, "commit");
+    let retry = b"SERROR\0C40001\0Mrestart transaction: TransactionRetryWithProtoRefreshError\0\0";
+    let retry = [message(b'E', retry), message(b'Z', b"E")].concat();
+    server.write_all(&retry).await.unwrap();
+    assert_eq!(until(&mut client, b"Z\0\0\0\x05E").await, retry);
+    let changefeed = b"create changefeed for table kv\0";
+    client.write_all(&message(b'Q', changefeed)).await.unwrap();
+    client.flush().await.unwrap();
+    query(&mut server).await;
+    // Rows without an end, one at a time.
+    for n in 0..5u8 {
+        let row = message(b'D', &[0, 1, 0, 0, 0, 1, b'0' + n]);
+        server.write_all(&row).await.unwrap();
+        assert_eq!(until(&mut client, &[b'0' + n]).await, row);
+    }
+    drop((client, server));
+    gateway.wait_for(|event| matches!(event, Event::DbSessionEnd(_))).await;
+    let events = gateway.events();
+    let retried = events.iter().find(|event| event["error_code"] == "40001").expect("no event");
+    assert_eq!(retried["db_query"], "commit");
+    assert!(events.iter().any(|event| event["db_query"] == "create changefeed for table kv"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_breaks_off_in_mid_row_or_lies_ends_one_session() {
+    let (gateway, listener) = scripted().await;
+    let half_a_gigabyte = [&b"D\x20\0\0\0"[..], &[7; 5000]].concat();
+    for (bytes, reason) in [
+        (half_a_gigabyte, "server"),
+        (
+            b"D\xff\xff\xff\xff".to_vec(),
+            "the database: invalid length 4294967295 of a message of type 'D'",
+        ),
+    ] {
+        let ((mut client, _), mut server) = tokio::join!(begin(&gateway, 0), greet(&listener));
+        client.write_all(&message(b'Q', b"select\0")).await.unwrap();
+        client.flush().await.unwrap();
+        query(&mut server).await;
+        server.write_all(&bytes).await.unwrap();
+        drop(server);
+        let mut rest = Vec::new();
+        let read = client.read_to_end(&mut rest);
+        let _ = tokio::time::timeout(PATIENCE, read).await.expect("it stays open");
+        if reason != "server" {
+            assert!(text(&rest).contains("08006"), "{}", text(&rest));
+        }
+        let fits = |event: &Event| match event {
+            Event::DbSessionEnd(end) => end.reason.as_ref().is_some_and(|r| r.as_str() == reason),
+            _ => false,
+        };
+        gateway.wait_for(fits).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_statement_is_told_before_its_answer_and_a_lock_cuts_a_stalled_client() {
+    let (gateway, listener) = scripted().await;
+    let ((mut client, _), mut server) = tokio::join!(begin(&gateway, 0), greet(&listener));
+    client.write_all(&message(b'Q', b"select 'slow'\0")).await.unwrap();
+    client.flush().await.unwrap();
+    query(&mut server).await;
+    // Nothing is answered, and yet it is told.
+    let sent = Instant::now();
+    gateway.wait_for(|event| matches!(event, Event::DbSessionQuery(_))).await;
+    assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
+    // The client reads nothing any more; the server sends until all between is full.
+    let flood = async {
+        let row = message(b'D', &[&[0, 1, 0, 0, 0x0f, 0xfa][..], &[b'x'; 4090]].concat());
+        while server.write_all(&row).await.is_ok() {}
+    };
+    let lock = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        gateway.rules.deny(|_| Some(Reason::UserLocked));
+        // The way to cancel the query is taken, although the permit is over.
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert_eq!(packet(&mut stream).await[..4], [4, 210, 22, 46]);
+    };
+    let locked = Instant::now();
+    tokio::time::timeout(PATIENCE, async { tokio::join!(flood, lock) }).await.unwrap();
+    gateway.wait_for(|event| matches!(event, Event::DbSessionEnd(_))).await;
+    assert!(locked.elapsed() < Duration::from_secs(5), "{:?}", locked.elapsed());
+}
