@@ -29,6 +29,12 @@
 //! functions on large objects write even so, when they are called by a statement; calls by the fast
 //! path are refused.
 //!
+//! # What it has met
+//!
+//! The tests run against PostgreSQL 15, with `psql`, `pg_dump`, `pg_restore` and `tokio-postgres`.
+//! CockroachDB is in no package registry: what it alone does is played by a script, after its
+//! documentation, and has not met the real server.
+//!
 //! # Bounds
 //!
 //! Of a statement, 1 MiB is held back to be judged, and 64 KiB are in its event; of all else nothing

@@ -94,6 +94,12 @@ async fn strangers_and_the_unwelcome_are_told_why() {
     let said = stderr(&gateway, "alice").await;
     assert!(said.contains("access denied, or there is no such thing"), "{said}");
     assert!(said.contains("(db_users)"), "{said}");
+    // A database that is not there looks the same.
+    let databases = gateway.server.databases();
+    let served: Vec<_> = databases.all().iter().map(|db| (**db).clone()).collect();
+    databases.replace([]);
+    assert_eq!(stderr(&gateway, "alice").await, said);
+    databases.replace(served);
     // What only the database knows is in its own words.
     let said = stderr(&gateway, "nobody").await;
     assert!(said.contains("role \"nobody\" does not exist"), "{said}");

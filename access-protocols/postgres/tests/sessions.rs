@@ -4,7 +4,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stderr
+    clippy::print_stderr,
+    clippy::print_stdout
 )]
 
 mod common;
@@ -302,4 +303,60 @@ async fn idle_sessions_hold_little() {
     let each = common::resident().saturating_sub(before) / SESSIONS;
     eprintln!("{each} KiB for each idle session");
     assert!(each < 96, "{each} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pgbench_runs_in_every_mode_and_nothing_is_lost() {
+    let pg = Postgres::start();
+    pg.sql("create database bench owner reader");
+    let gateway = Gateway::before(&pg).await;
+    let pgbench = |args: &[&str]| {
+        let mut command = tokio::process::Command::new("pgbench");
+        command.args(args).arg(gateway.conninfo("reader", "bench")).kill_on_drop(true);
+        async move {
+            let output = tokio::time::timeout(PATIENCE, command.output()).await.unwrap().unwrap();
+            assert!(output.status.success(), "{}", text(&output.stderr));
+            text(&output.stdout)
+        }
+    };
+    pgbench(&["-i", "-s", "1", "-q"]).await;
+    let script = gateway.dir.path().join("pipeline.sql");
+    let pipeline = "\\startpipeline\nselect 1;\nselect 2;\nselect 3;\n\\endpipeline\n";
+    std::fs::write(&script, pipeline).unwrap();
+    let script = script.to_str().unwrap();
+    let runs: [&[&str]; 5] = [
+        &["-M", "simple", "-S"],
+        &["-M", "extended", "-S"],
+        &["-M", "prepared", "-N"],
+        &["-M", "simple", "-S", "-C"],
+        &["-M", "prepared", "-f", script],
+    ];
+    for run in runs {
+        let args = [run, &["-n", "-c", "4", "-j", "2", "-t", "50"]].concat();
+        let said = pgbench(&args).await;
+        assert!(said.contains("actually processed: 200/200"), "{run:?}: {said}");
+        assert!(said.contains("failed transactions: 0 "), "{run:?}: {said}");
+        println!(
+            "{run:?}: {}",
+            said.lines().rfind(|line| line.contains("latency average")).unwrap()
+        );
+    }
+    let count = || gateway.sink.names().iter().filter(|name| *name == "db.session.end").count();
+    let starts = gateway.sink.names().iter().filter(|name| *name == "db.session.start").count();
+    let end = Instant::now() + PATIENCE;
+    while count() < starts {
+        assert!(Instant::now() < end, "{starts} began, {} ended", count());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Statements are numbered without a hole, in every session.
+    let mut next = std::collections::HashMap::new();
+    for event in gateway.events() {
+        let name = event["event"].as_str().unwrap();
+        if let Some(number) = event["statement"].as_u64()
+            && name != "db.session.result"
+        {
+            let last = next.insert(event["sid"].as_str().unwrap().to_owned(), number).unwrap_or(0);
+            assert_eq!(number, last + 1, "{event}");
+        }
+    }
 }

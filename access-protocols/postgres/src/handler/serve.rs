@@ -14,7 +14,7 @@ use access_core::policy::{Action, Context, Target as Aim};
 use access_core::protocol::Incoming;
 use access_core::reach::BoxedStream;
 use access_core::recording::{RecordingKind, RecordingMeta};
-use access_core::{Login, Permit, SessionId, UserName, VerifiedIdentity};
+use access_core::{Login, Permit, ResourceRef, SessionId, UserName, VerifiedIdentity};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -80,8 +80,7 @@ pub(super) async fn serve(parts: &Arc<Parts>, connection: Incoming) {
     drop(admission);
     let Some(database) = parts.databases.get(&resource) else {
         tracing::warn!(%resource, "a connection for a database that is not served here");
-        let failure = denied("access denied, or there is no such thing");
-        return refuse(stream, &failure).await;
+        return refuse(stream, &not_allowed(NOT_ALLOWED, &asked, &resource)).await;
     };
     match begin(parts, &who, &asked, &database, &caller).await {
         Ok(begun) => run(parts, stream, buf, asked, &database, begun).await,
@@ -145,6 +144,22 @@ fn denied(message: impl Into<String>) -> Failure {
     Failure::fatal(sqlstate::INVALID_AUTHORIZATION, message)
 }
 
+/// What [`Reason::public`](access_core::policy::Reason::public) says of what is denied or absent.
+const NOT_ALLOWED: &str = "access denied, or there is no such thing";
+
+/// A denial, which looks the same for a database that is not there.
+fn not_allowed(why: &str, asked: &Asked, database: &ResourceRef) -> Failure {
+    let failure = denied(why);
+    if why != NOT_ALLOWED {
+        return failure;
+    }
+    failure.hint(format!(
+        "ask for a role that allows the database {} (db_labels), the user {} (db_users) and the \
+         database name {} (db_names)",
+        database.name, asked.user, asked.database
+    ))
+}
+
 async fn no_certificate(
     parts: &Parts,
     asked: &Asked,
@@ -192,13 +207,11 @@ async fn begin(
         trace_id: Some(caller.trace_id.clone()),
     };
     // A denial has left its event in the gate.
-    let permit = parts.gate.authorize(who, action, aim, context).await.map_err(|err| {
-        let (user, name, db) = (&asked.user, &database.resource.id.name, &asked.database);
-        denied(err.public()).hint(format!(
-            "ask for a role that allows the database {name} (db_labels), the user {user} \
-             (db_users) and the database name {db} (db_names)"
-        ))
-    })?;
+    let permit = parts
+        .gate
+        .authorize(who, action, aim, context)
+        .await
+        .map_err(|err| not_allowed(&err.public(), asked, &database.resource.id))?;
     let mut journal = journal(parts, who, &user, asked, database, caller, &permit)?;
     match open(parts, &permit, database, asked, &mut journal).await {
         Ok((target, tape)) => {
