@@ -64,7 +64,7 @@ impl Site {
     }
 
     /// With space again, sessions come and go, and the agent is the process that it was.
-    fn must_be_well(mut self, filler: PathBuf) {
+    fn recovers(mut self, filler: PathBuf) {
         fs::remove_file(filler).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -120,7 +120,7 @@ fn a_session_that_must_be_recorded_ends() {
             || done.out.contains("must be recorded"),
         "{done:?}"
     );
-    site.must_be_well(filler);
+    site.recovers(filler);
 }
 
 #[test]
@@ -139,5 +139,5 @@ fn a_session_that_should_be_recorded_goes_on() {
     assert_eq!(session.process.wait(), Some(5));
     let end = site.end_of(&session.sid);
     assert_eq!(end["session_recording"], "node (incomplete)", "{end:#}");
-    site.must_be_well(filler);
+    site.recovers(filler);
 }
