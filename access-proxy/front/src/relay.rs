@@ -27,15 +27,16 @@ pub(crate) struct Passed {
     pub(crate) down: u64,
 }
 
-/// Relays until both sides have ended, or one broke. `first` was read from the client before.
+/// Relays until both sides have ended, or one broke, and gives the client's socket back: what was
+/// written to it last may be on its way. `first` was read from the client before.
 pub(crate) async fn relay(
     tcp: TcpStream,
     stream: Stream,
     first: Bytes,
-) -> (Passed, io::Result<()>) {
+) -> (Passed, io::Result<()>, TcpStream) {
     let mut relay = Relay::new(tcp, stream, first);
     let result = std::future::poll_fn(|cx| relay.poll(cx)).await;
-    (relay.passed, result)
+    (relay.passed, result, relay.tcp)
 }
 
 struct Relay {

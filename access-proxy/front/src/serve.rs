@@ -162,13 +162,17 @@ impl Front {
             refuse_name(stream).await;
             return;
         };
-        let (passed, ended) = relay(stream, tunnel, buffer.freeze()).await;
+        let (passed, ended, stream) = relay(stream, tunnel, buffer.freeze()).await;
         debug!(
             %client, %trace_id, up = passed.up, down = passed.down,
             "a connection to {}/{} ended: {ended:?}", target.kind, target.label
         );
         counter!("access_proxy_bytes_total", "direction" => "up").increment(passed.up);
         counter!("access_proxy_bytes_total", "direction" => "down").increment(passed.down);
+        if ended.is_err() {
+            // The agent may have told the client why, by a TLS alert, before it gave up.
+            take_leave(stream).await;
+        }
     }
 
     async fn serve_tunnel(&self, stream: ClientStream, client: SocketAddr) {

@@ -65,6 +65,7 @@ async fn open_storage(
     let clock = Arc::new(StoreClock(clock));
     match config.access.storage.engine {
         StorageType::Sqlite => {
+            refuse_a_lost_store(data_dir)?;
             let mut options = SqliteOptions::new(data_dir.join(DATABASE));
             options.clock = clock;
             let engine = Sqlite::open(options).await.map_err(Exit::failed)?;
@@ -77,5 +78,44 @@ async fn open_storage(
         StorageType::Cockroachdb | StorageType::Postgres => {
             Err(Exit::usage("storage.type: this version keeps its state in sqlite or memory only"))
         }
+    }
+}
+
+/// Refuses to make a cluster where there was one: with a store that is empty or gone, beside a log
+/// that tells of a cluster, a new one would lock everybody of the old one out.
+fn refuse_a_lost_store(data_dir: &Path) -> Result<(), Exit> {
+    let path = data_dir.join(DATABASE);
+    let stored = std::fs::metadata(&path).map(|file| file.len()).unwrap_or(0);
+    let entries = std::fs::read_dir(data_dir.join("log")).into_iter().flatten();
+    let told = entries.flatten().any(|file| file.metadata().is_ok_and(|file| file.len() > 0));
+    if stored > 0 || !told {
+        return Ok(());
+    }
+    Err(Exit::failed(format!(
+        "{} is empty or gone, but {} tells of a cluster: put the store back from the last backup, \
+         or use another data directory for a new cluster",
+        path.display(),
+        data_dir.join("log").display()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_was_lost_is_not_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        refuse_a_lost_store(dir.path()).unwrap();
+        std::fs::write(dir.path().join(DATABASE), b"").unwrap();
+        std::fs::create_dir(dir.path().join("log")).unwrap();
+        std::fs::write(dir.path().join("log/events-2026-01-01.jsonl"), b"").unwrap();
+        // A first start that was cut off.
+        refuse_a_lost_store(dir.path()).unwrap();
+        std::fs::write(dir.path().join("log/events-2026-01-02.jsonl"), b"{}\n").unwrap();
+        let refused = refuse_a_lost_store(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("access.db is empty or gone"), "{refused}");
+        std::fs::write(dir.path().join(DATABASE), b"SQLite format 3").unwrap();
+        refuse_a_lost_store(dir.path()).unwrap();
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Poll, ready};
+use std::time::Duration;
 
 use access_client::{TlsDialer, dial_tcp};
 use access_core::tls::{ALPN_SSH, ServerTrust};
@@ -17,6 +18,8 @@ use crate::context::{Session, clock};
 use crate::openssh::{node_dns_name, split_login};
 use access_daemon::client_exit;
 
+/// How long the other end's last words are waited for once nothing can be sent to it.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Read and written at once.
 const CHUNK: usize = 128 * 1024;
 
@@ -74,13 +77,25 @@ pub(crate) async fn ssh(global: &Global, node: &str) -> Result<(), Exit> {
     // The node's end is the end: nothing that is typed afterwards could reach it.
     let ended: io::Result<()> = tokio::select! {
         ended = down => ended,
-        ended = async { up.await?; std::future::pending().await } => ended,
+        ended = async {
+            let sent = up.await;
+            if sent.is_ok() {
+                std::future::pending::<()>().await;
+            }
+            // What cannot be sent any more may have been refused, and the words for it are on
+            // their way.
+            tokio::time::sleep(LAST_WORDS).await;
+            sent
+        } => ended,
     };
     match ended {
         // The program behind the pipe has gone, which is how ssh ends.
         Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(err) => Err(match access_client::ClientError::of_refusal(&err) {
             Some(refused) => client_exit(refused),
+            None if err.kind() == io::ErrorKind::UnexpectedEof => {
+                Exit::failed(format!("the connection to {node} broke: it ended without a word"))
+            }
             None => Exit::failed(format!("the connection to {node} broke: {err}")),
         }),
         Ok(()) => Ok(()),

@@ -26,7 +26,8 @@ pub(crate) fn status(global: &Global, format: OutputFormat) -> Result<(), Exit> 
     let document = certificate.extensions().get(SSH_IDENTITY_EXTENSION);
     let document = document.ok_or_else(|| Exit::failed("the certificate carries no identity"))?;
     let identity = Identity::decode(document.as_bytes()).map_err(Exit::failed)?;
-    let check = session.credentials.check(clock().now());
+    let now = clock().now();
+    let check = session.credentials.check(now);
     let status = Status {
         proxy: session.proxy.to_string(),
         cluster: identity.cluster.to_string(),
@@ -34,7 +35,7 @@ pub(crate) fn status(global: &Global, format: OutputFormat) -> Result<(), Exit> 
         roles: identity.roles.iter().map(ToString::to_string).collect(),
         logins: identity.logins.iter().map(Login::to_string).collect(),
         valid_until: session.credentials.validity.not_after().to_string(),
-        expired: check.is_err(),
+        expired: now >= session.credentials.validity.not_after(),
     };
     match format {
         OutputFormat::Text => print(&format!(
@@ -46,7 +47,11 @@ pub(crate) fn status(global: &Global, format: OutputFormat) -> Result<(), Exit> 
             status.roles.join(", "),
             status.logins.join(", "),
             status.valid_until,
-            if status.expired { " (expired)" } else { "" },
+            match (&check, status.expired) {
+                (Ok(()), _) => "",
+                (Err(_), true) => " (expired)",
+                (Err(_), false) => " (not yet valid)",
+            },
         ))?,
         _ => print_value(&status, format)?,
     }
