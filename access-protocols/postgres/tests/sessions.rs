@@ -225,6 +225,23 @@ async fn a_database_that_dies_in_mid_row_ends_the_session_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_cut_off_leaves_its_end_and_stops_its_query() {
+    let pg = Postgres::start();
+    let gateway = Gateway::before(&pg).await;
+    let (psql, stdin) = typed(&gateway, "reader", "select pg_sleep(600);\n").await;
+    until(&pg, SLEEPING, "1").await;
+    gateway.connections.lock().unwrap().iter().for_each(tokio::task::AbortHandle::abort);
+    let end = gateway.wait_for(|event| matches!(event, Event::DbSessionEnd(_))).await;
+    let Event::DbSessionEnd(end) = end.event else { unreachable!() };
+    assert_eq!((end.reason.unwrap().as_str(), end.statements), ("agent stopped", Some(1)));
+    assert!(gateway.events().iter().any(|event| event["db_query"] == "select pg_sleep(600);"));
+    until(&pg, SLEEPING, "0").await;
+    drop(stdin);
+    let (_, stderr) = finish(psql).await;
+    assert!(stderr.contains("closed the connection") || stderr.contains("lost"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_recorded_as_a_transcript() {
     let pg = Postgres::start();
     let gateway = Gateway::before(&pg).await;

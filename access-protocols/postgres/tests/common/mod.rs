@@ -151,6 +151,8 @@ pub struct Gateway {
     pub sink: MemorySink,
     pub recorder: MemoryRecorder,
     pub server: PostgresServer,
+    /// What is connected; aborting one is what an agent does that stops.
+    pub connections: Arc<Mutex<Vec<tokio::task::AbortHandle>>>,
     pub resource: Resource,
 }
 
@@ -221,16 +223,20 @@ impl Gateway {
         let door = Door::new(server.clone(), id, key, trust).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
+        let connections: Arc<Mutex<Vec<tokio::task::AbortHandle>>> = Arc::default();
+        let kept = Arc::clone(&connections);
         tokio::spawn(async move {
             loop {
                 let (stream, client) = listener.accept().await.unwrap();
                 stream.set_nodelay(true).unwrap();
                 let door = door.clone();
-                tokio::spawn(async move { door.serve(stream, Some(client)).await });
+                let served = tokio::spawn(async move { door.serve(stream, Some(client)).await });
+                kept.lock().unwrap().push(served.abort_handle());
             }
         });
         let dir = tempfile::tempdir().unwrap();
-        let gateway = Self { dir, users, hosts, addr, rules, sink, recorder, server, resource };
+        let gateway =
+            Self { dir, users, hosts, addr, rules, sink, recorder, server, connections, resource };
         gateway.write_user("alice");
         gateway
     }
