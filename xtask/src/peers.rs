@@ -36,6 +36,11 @@ const PEERS: &[Peer] = &[
     Peer { name: "util-linux", programs: &["unshare", "setpriv"], package: "util-linux" },
     Peer { name: "mount", programs: &["mount", "umount"], package: "mount" },
     Peer { name: "faketime", programs: &["faketime"], package: "faketime" },
+    Peer {
+        name: "postgresql",
+        programs: &["postgres", "initdb", "psql", "pg_dump", "pg_restore", "pgbench"],
+        package: "postgresql",
+    },
     Peer { name: "passwd", programs: &["useradd", "userdel"], package: "passwd" },
 ];
 

@@ -1,6 +1,7 @@
 //! Running programs: from the workspace's root, with what they print passed through.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -41,8 +42,11 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 /// Where a program is: on the path, or where Debian keeps the system's daemons.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
+    // Debian keeps PostgreSQL's servers out of the path, by version.
+    let servers = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     env::split_paths(&path)
         .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+        .chain(servers.map(|version| version.path().join("bin")))
         .map(|folder| folder.join(name))
         .find(|candidate| candidate.is_file())
 }

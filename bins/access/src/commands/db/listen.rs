@@ -252,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn encryption_is_refused_and_the_startup_kept() {
         let (mut program, mut here) = tokio::io::duplex(64);
-        let startup = *b"\0\0\0\x13\0\x03\0\0user\0alice\0\0";
+        let startup = *b"\0\0\0\x14\0\x03\0\0user\0alice\0\0";
         let asks = tokio::spawn(async move {
             let mut no = [0];
             for code in [[4, 210, 22, 48], [4, 210, 22, 47]] {
