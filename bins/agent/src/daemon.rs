@@ -15,12 +15,14 @@ use access_host::SystemClock;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::doors::Doors;
 use crate::gate::gate;
 use crate::{databases, ssh};
 
 /// An agent that has joined.
 pub struct AgentDaemon {
     agent: Arc<Agent>,
+    doors: Doors,
 }
 
 /// How often it is looked whether the agent can be reached.
@@ -49,6 +51,7 @@ impl AgentDaemon {
         }
         let host = Host::open(options, clock).await.map_err(Exit::failed)?;
         let gate = gate(config, &host);
+        let mut doors = Doors::default();
         let mut agent = Agent::builder(host.clone());
         if let Some(section) = ssh {
             let server = ssh::server(&host, Arc::clone(&gate), section)?;
@@ -56,6 +59,7 @@ impl AgentDaemon {
         }
         if let Some(section) = db {
             let server = databases::server(&host, gate, section).await?;
+            doors = Doors::open(&host, &server, section).await?;
             agent = agent.protocol(Arc::new(server));
             for database in &section.databases {
                 agent = agent.resource(databases::document(&host, database)?);
@@ -64,7 +68,7 @@ impl AgentDaemon {
         let agent = agent.build().map_err(Exit::failed)?;
         let host = agent.host().membership().host_id();
         info!(%host, cluster = %agent.host().membership().cluster(), "the agent is up");
-        Ok(Self { agent: Arc::new(agent) })
+        Ok(Self { agent: Arc::new(agent), doors })
     }
 
     /// Completes when what it serves can be reached through a proxy.
@@ -112,7 +116,9 @@ impl AgentDaemon {
     /// # Errors
     /// [`Exit`] when the agent can no longer be what it is.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Exit> {
-        self.agent.run(stop).await.map_err(Exit::failed)
+        let doors = self.doors.serve(stop.clone());
+        let (ended, ()) = tokio::join!(self.agent.run(stop), doors);
+        ended.map_err(Exit::failed)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod databases;
+mod doors;
 mod gate;
 mod ssh;
 

@@ -16,10 +16,6 @@ pub struct DbSection {
     enabled: Option<Switch>,
     /// Which.
     pub databases: Vec<Database>,
-    /// Where clients may connect without a proxy: nowhere by default. They need the cluster's
-    /// certificates there too, and name the database by TLS.
-    #[serde(deserialize_with = "address")]
-    pub listen_addr: Option<SocketAddr>,
 }
 
 impl DbSection {
@@ -49,6 +45,10 @@ pub struct Database {
     /// How it proves itself.
     #[serde(default)]
     pub tls: DbTls,
+    /// Where clients may connect to it without a proxy, as if to the database itself: nowhere by
+    /// default. They need the cluster's certificates there too.
+    #[serde(default, deserialize_with = "address")]
+    pub listen_addr: Option<SocketAddr>,
     /// A file whose first line is the password of every account, for a database that takes no
     /// certificates. Without it the agent shows a certificate of the `db-client` authority.
     #[serde(default)]
