@@ -20,18 +20,13 @@ const PIECES: [usize; 3] = [usize::MAX, 7, 1];
 /// The header of a load balancer tells the same address however it is cut, and nothing of what
 /// follows it is lost.
 ///
-/// Version 1, which alone begins with a `P`, is held to the latter only: the beginning of an
-/// address in it is taken for a wrong one, and refused.
-///
 /// # Panics
 /// When that does not hold.
 pub fn proxy_header(bytes: &[u8]) {
     // Whether a longer one is read depends on how much of it comes at once.
     let bytes = bytes.get(..proxy_header::MAX_HEADER).unwrap_or(bytes);
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 5));
-    let whole_only = bytes.first() == Some(&b'P');
     same(PIECES.map(|piece| {
-        let piece = if whole_only { usize::MAX } else { piece };
         let (client, taken, rest) = read(bytes, piece, async |stream, buffer| {
             proxy_header::read(stream, buffer, peer, DEADLINE).await
         });

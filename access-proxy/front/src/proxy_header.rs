@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The longest header that is read, in bytes: version 2 with extensions.
 pub(crate) const MAX_HEADER: usize = 2048;
+/// The longest header of version 1, in bytes, with the end of its line.
+const MAX_LINE: usize = 107;
 
 /// Reads the header off the front of a connection and tells the client's address; `peer`, the
 /// balancer's own, for its health checks.
@@ -23,9 +25,10 @@ pub(crate) async fn read<S: AsyncRead + Unpin>(
 ) -> Option<SocketAddr> {
     let read = async {
         loop {
-            if !buffer.is_empty() {
-                let parsed = HeaderResult::parse(buffer);
-                if parsed.is_complete() {
+            if let Some(header) = so_far(buffer)? {
+                let parsed = HeaderResult::parse(header);
+                // Of version 1 there is a whole line.
+                if parsed.is_complete() || header.starts_with(b"P") {
                     let (length, client) = client_of(&parsed, peer)?;
                     buffer.advance(length);
                     return Some(client);
@@ -37,6 +40,22 @@ pub(crate) async fn read<S: AsyncRead + Unpin>(
         }
     };
     tokio::time::timeout(deadline, read).await.ok().flatten()
+}
+
+/// What there is of a header, once it can be judged; `None` when it never can.
+///
+/// Version 1 is a line of text, which is judged as a whole: half an address looks like a wrong
+/// one, and half a port like another port.
+fn so_far(buffer: &[u8]) -> Option<Option<&[u8]>> {
+    if buffer.first() != Some(&b'P') {
+        return Some((!buffer.is_empty()).then_some(buffer));
+    }
+    let line = buffer.get(..MAX_LINE).unwrap_or(buffer);
+    match line.windows(2).position(|end| end == b"\r\n") {
+        Some(at) => Some(line.get(..at + 2)),
+        None if line.len() == MAX_LINE => None,
+        None => Some(None),
+    }
 }
 
 fn client_of(parsed: &HeaderResult<'_>, peer: SocketAddr) -> Option<(usize, SocketAddr)> {
@@ -93,6 +112,31 @@ mod tests {
         let (client, rest) = parse(&v2).await;
         assert_eq!(client.unwrap().to_string(), "192.0.2.8:4242");
         assert_eq!(&rest[..], b"rest");
+    }
+
+    #[tokio::test]
+    async fn a_header_may_come_in_pieces() {
+        let line = b"PROXY TCP6 2001:db8::17 2001:db8::1 4242 443\r\n";
+        for cut in 1..line.len() {
+            let (first, second) = line.split_at(cut);
+            let mut stream = AsyncReadExt::chain(first, second);
+            let (mut buffer, peer) = (BytesMut::new(), "10.0.0.1:5".parse().unwrap());
+            let client = read(&mut stream, &mut buffer, peer, Duration::from_secs(1)).await;
+            let client = client.map(|client| client.to_string());
+            assert_eq!(client.as_deref(), Some("[2001:db8::17]:4242"), "cut at {cut}");
+            assert!(buffer.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_is_refused_at_once() {
+        let (mut client, mut server) = tokio::io::duplex(256);
+        tokio::io::AsyncWriteExt::write_all(&mut client, &[b'P'; MAX_LINE]).await.unwrap();
+        let peer = "10.0.0.1:5".parse().unwrap();
+        let mut buffer = BytesMut::new();
+        let reading = read(&mut server, &mut buffer, peer, Duration::from_secs(3600));
+        let read = tokio::time::timeout(Duration::from_secs(10), reading).await;
+        assert_eq!(read.expect("it waits for more"), None);
     }
 
     #[tokio::test]
