@@ -402,7 +402,7 @@ proptest! {
 
 /// Twice the text, twice the time, whatever it is made of.
 #[test]
-fn time_is_linear() {
+fn long_texts_take_one_pass() {
     for part in [
         "(",
         "$a",
@@ -417,8 +417,8 @@ fn time_is_linear() {
         "$a$ $b",
     ] {
         let text = part.repeat(4_000_000 / part.len());
-        let start = std::time::Instant::now();
-        let count = statements(&text).count();
-        assert!(start.elapsed() < std::time::Duration::from_secs(10), "{part}: {count}");
+        // One that took the square of it would be at it for hours, and the runner ends it.
+        let covered: usize = statements(&text).map(|statement| statement.text.len()).sum();
+        assert!(covered <= 2 * text.len(), "{part}: {covered}");
     }
 }
