@@ -239,10 +239,29 @@ impl Cluster {
     /// The audit events of some types, oldest first.
     pub fn events(&self, types: &[&str]) -> Vec<Value> {
         let list = types.join(",");
-        let done = self.ctl(&["audit", "search", "--type", &list, "--format=json"], "").ok();
+        let args = ["audit", "search", "--type", &list, "--limit=100000", "--format=json"];
+        let done = self.ctl(&args, "").ok();
         let mut events: Vec<Value> = serde_json::from_str(&done.out).unwrap();
         events.sort_by_key(|event| event["time"].as_str().unwrap_or_default().to_owned());
         events
+    }
+
+    /// Waits until there are so many events of a type, and gives them, oldest first.
+    #[track_caller]
+    pub fn wait_for_events(&self, kind: &str, count: usize) -> Vec<Value> {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            let events = self.events(&[kind]);
+            if events.len() >= count {
+                return events;
+            }
+            assert!(
+                std::time::Instant::now() < deadline,
+                "there are {} {kind} events, not {count}",
+                events.len()
+            );
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
     }
 
     /// Waits for an event of a type that fits.
