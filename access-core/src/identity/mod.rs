@@ -20,7 +20,7 @@ pub use pin::{PinError, SpkiPin};
 pub use source::{SourcePin, SourcePinError};
 pub use trust::{AuthorityKind, SharedTrust, TrustStore, TrustedAuthority, cluster_of_root};
 pub use verify_ssh::SSH_IDENTITY_EXTENSION;
-pub use verify_tls::X509_IDENTITY_OID;
+pub use verify_tls::{X509_IDENTITY_OID, claimed_name};
 
 pub(crate) use verify_ssh::check_critical_options;
 pub(crate) use verify_tls::document;

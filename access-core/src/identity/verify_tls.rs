@@ -140,6 +140,17 @@ fn from_unix(at: UnixTime) -> Timestamp {
     Timestamp::from_secs(i64::try_from(at.as_secs()).unwrap_or(i64::MAX))
 }
 
+/// Whom a certificate is made out to, by its identity document or else by its common name: for
+/// logs and events alone, since nobody has verified anything of it.
+pub fn claimed_name(leaf: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
+    if let Ok(identity) = document(&parsed) {
+        return Some(identity.subject.name().to_owned());
+    }
+    let name = parsed.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
+    Some(name)
+}
+
 pub(crate) fn document(cert: &X509Certificate<'_>) -> Result<Identity, VerifyError> {
     let oid = x509_parser::der_parser::oid::Oid::from(&X509_IDENTITY_OID)
         .map_err(|_| VerifyError::Document("no object identifier".into()))?;

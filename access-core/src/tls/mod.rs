@@ -21,7 +21,7 @@ pub use origin::{
     Ends, HEADER_START, HelloDigest, MAX_CLOCK_DIFFERENCE, MAX_HEADER, Origin, OriginError,
     VerifiedOrigin, hello_digest, origin_length, starts_origin, write_origin,
 };
-pub use server::{ClientAuth, peer_identity, server_config};
+pub use server::{ClientAuth, RefusedClients, peer_identity, server_config};
 
 use crate::identity::VerifyError;
 use crate::time::{Clock, Timestamp, ValidityError};

@@ -22,8 +22,18 @@ pub enum ClientAuth {
     None,
     /// A certificate of the cluster if they have one; one that is not good ends the handshake.
     Optional(Arc<SharedTrust>),
+    /// As [`ClientAuth::Optional`], with somebody who is told of those that are not good.
+    Watched(Arc<SharedTrust>, Arc<dyn RefusedClients>),
     /// A certificate of the cluster.
     Required(Arc<SharedTrust>),
+}
+
+/// Is told of client certificates that end a handshake, which itself tells its peer no more than
+/// an alert and its caller no more than that.
+pub trait RefusedClients: std::fmt::Debug + Send + Sync + 'static {
+    /// One was refused, in the poll of the handshake that it ended. Nothing in it is to be
+    /// believed.
+    fn refused(&self, leaf: &CertificateDer<'_>, why: &VerifyError);
 }
 
 /// A server's configuration.
@@ -40,18 +50,18 @@ pub fn server_config(
     let algorithms = provider.signature_verification_algorithms;
     let builder = ServerConfig::builder_with_details(provider, Arc::new(ClockTime(clock)))
         .with_safe_default_protocol_versions()?;
-    let builder = match client_auth {
-        ClientAuth::None => builder.with_no_client_auth(),
-        ClientAuth::Optional(trust) => builder.with_client_cert_verifier(Arc::new(Verifier {
-            trust,
-            algorithms,
-            required: false,
-        })),
-        ClientAuth::Required(trust) => builder.with_client_cert_verifier(Arc::new(Verifier {
-            trust,
-            algorithms,
-            required: true,
-        })),
+    let (trust, required, watcher) = match client_auth {
+        ClientAuth::None => (None, false, None),
+        ClientAuth::Optional(trust) => (Some(trust), false, None),
+        ClientAuth::Watched(trust, watcher) => (Some(trust), false, Some(watcher)),
+        ClientAuth::Required(trust) => (Some(trust), true, None),
+    };
+    let builder = match trust {
+        None => builder.with_no_client_auth(),
+        Some(trust) => {
+            let verifier = Verifier { trust, algorithms, required, watcher };
+            builder.with_client_cert_verifier(Arc::new(verifier))
+        }
     };
     let mut config = builder.with_cert_resolver(key);
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
@@ -81,6 +91,7 @@ struct Verifier {
     trust: Arc<SharedTrust>,
     algorithms: WebPkiSupportedAlgorithms,
     required: bool,
+    watcher: Option<Arc<dyn RefusedClients>>,
 }
 
 impl ClientCertVerifier for Verifier {
@@ -104,7 +115,12 @@ impl ClientCertVerifier for Verifier {
         chain.extend_from_slice(rest);
         match self.trust.load().verify_tls(&chain, timestamp(now)) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
-            Err(err) => Err(refusal(&err)),
+            Err(err) => {
+                if let Some(watcher) = &self.watcher {
+                    watcher.refused(leaf, &err);
+                }
+                Err(refusal(&err))
+            }
         }
     }
 

@@ -123,20 +123,13 @@ impl AgentBuilder {
     /// [`AgentError::Setup`] when a resource has no protocol, [`AgentError::Tls`].
     pub fn build(self) -> Result<Agent, AgentError> {
         let membership = self.host.membership();
-        let resources = membership.options().resources.clone();
+        let resources = &membership.options().resources;
         let served: BTreeSet<ResourceKind> = self.protocols.iter().map(|p| p.kind()).collect();
         if let Some(resource) = resources.iter().find(|r| !served.contains(&r.kind)) {
             return Err(AgentError::Setup(format!("no protocol is registered for {resource}")));
         }
-        let dispatcher = Dispatcher::new(
-            membership.cluster().clone(),
-            resources,
-            self.protocols,
-            membership.trust(),
-            &membership.key(),
-            membership.clock(),
-            self.limits,
-        )?;
+        let audit = self.host.audit();
+        let dispatcher = Dispatcher::new(membership, self.protocols, audit, self.limits)?;
         Ok(Agent {
             dispatcher: Arc::new(dispatcher),
             proxies: Proxies::default(),

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use access_agent::{Agent, AgentBuilder, AgentError, AuthRoute, Host, JoinToken, Membership};
 use access_client::types::{NodeDocument, NodeSpec, ServerDocument, ServerSpec};
-use access_client::{HostPort, TlsDialer};
+use access_client::{HostPort, KeySet, TlsDialer};
 use access_core::protocol::{Incoming, Protocol};
 use access_core::time::ManualClock;
-use access_core::tls::{ALPN_SSH, ServerTrust};
+use access_core::tls::{ALPN_SSH, ServerTrust, SharedKey};
 use access_core::{Clock, ResourceKind, Timestamp};
 use access_tunnel::Flavour;
 use support::{FakeAuth, Proxy, RealClock, eventually};
@@ -84,9 +84,18 @@ async fn start_with(
 type Client = tokio_rustls::client::TlsStream<tokio::net::TcpStream>;
 
 async fn connect(auth: &FakeAuth, proxy: &Proxy, name: &str) -> std::io::Result<Client> {
+    connect_as(auth, proxy, name, None).await
+}
+
+async fn connect_as(
+    auth: &FakeAuth,
+    proxy: &Proxy,
+    name: &str,
+    key: Option<Arc<SharedKey>>,
+) -> std::io::Result<Client> {
     let dialer = TlsDialer::new(
         ServerTrust::HostAuthority(Arc::clone(&auth.inner.trust)),
-        None,
+        key,
         Arc::clone(&auth.inner.clock),
         &[ALPN_SSH],
     )
@@ -175,6 +184,58 @@ async fn streams_that_are_none_of_its_business_are_refused() {
     open.pop();
     eventually("room again", || running.agent.status().streams == 2).await;
     assert!(proxy.tunnels.open(&target, Flavour::Raw, from, [7; 16]).await.is_some());
+    running.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_not_good_leaves_an_event_and_garbage_does_not() {
+    let (auth, _, proxy) = cluster().await;
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(&auth, dir.path(), &proxy).await;
+    eventually("a tunnel", || proxy.tunnels.list().len() == 1).await;
+    let now = auth.inner.clock.now();
+    let show = async |(chain, keys): (Vec<_>, KeySet)| {
+        let key = SharedKey::new(chain, keys.tls.to_rustls()).unwrap();
+        let name = "web-1.node.example.com";
+        let mut client = connect_as(&auth, &proxy, name, Some(Arc::new(key))).await?;
+        echo(&mut client, b"hello").await
+    };
+    assert_eq!(show(auth.issue_user("good", now)).await.unwrap(), b"hello");
+    // A client that goes, and one that speaks no TLS.
+    let target =
+        access_core::resource::DnsResource { kind: ResourceKind::Node, label: "web-1".into() };
+    let from = "192.0.2.1:5".parse().unwrap();
+    for bytes in [&b""[..], b"\x16\x03\x01\x00\x05hello", b"SSH-2.0-x\r\n"] {
+        let open = proxy.tunnels.open(&target, Flavour::Tls, from, [7; 16]).await;
+        let mut stream = open.expect("there is room");
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    eventually("they are gone", || running.agent.status().streams == 0).await;
+
+    let before = Timestamp::from_millis(now.as_millis() - 2 * 3_600_000);
+    show(auth.issue_user("late", before)).await.unwrap_err();
+    let other = FakeAuth::new(Arc::clone(&auth.inner.clock));
+    show(other.issue_user("mallory", now)).await.unwrap_err();
+
+    let refused = || -> Vec<serde_json::Value> {
+        let events = auth.inner.events.lock().unwrap();
+        let json = events.values().map(|event| serde_json::to_value(event).unwrap());
+        json.filter(|event| event["event"] == "auth").collect()
+    };
+    eventually("both are told of", || refused().len() >= 2).await;
+    let mut told = refused();
+    told.sort_by_key(|event| event["user"].to_string());
+    let [late, mallory] = &told[..] else { panic!("{told:#?}") };
+    for (event, user, why) in [(late, "late", "expired"), (mallory, "mallory", "not signed by")] {
+        assert_eq!(event["user"], user);
+        assert!(event["error"].as_str().unwrap().contains(why), "{event:#}");
+        assert_eq!(event["code"], "T3007W");
+        assert_eq!(event["server_hostname"], "web-1");
+        assert_eq!(event["proto"], "ssh");
+        assert!(event["addr.remote"].as_str().unwrap().starts_with("127.0.0.1:"), "{event:#}");
+    }
     running.stop.cancel();
 }
 

@@ -5,26 +5,23 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access_core::audit::AuditSink;
 use access_core::identity::SharedTrust;
 use access_core::protocol::{Admission, Incoming, Protocol};
 use access_core::time::Clock;
-use access_core::tls::{
-    ALPN_POSTGRESQL, ALPN_SSH, ClientAuth, SharedKey, TlsError, peer_identity, server_config,
-};
-use access_core::{ClusterName, ResourceKind, ResourceRef, TraceId, VerifiedIdentity};
+use access_core::tls::{ALPN_POSTGRESQL, ALPN_SSH, ClientAuth, TlsError, server_config};
+use access_core::{ClusterName, ResourceKind, ResourceRef, TraceId};
 use access_tunnel::{Flavour, OpenHeader, PendingStream, RefuseCode, Stream};
 use futures::FutureExt;
 use metrics::{counter, gauge};
-use rustls::server::Acceptor;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
+use super::handshake::{Notes, Refused, handshake};
 use super::strangers::{Place, Strangers};
+use crate::membership::Membership;
 
 /// How much may come through all tunnels together.
 #[derive(Clone, Debug)]
@@ -46,6 +43,7 @@ pub(crate) struct Dispatcher {
     protocols: HashMap<ResourceKind, Served>,
     trust: Arc<SharedTrust>,
     clock: Arc<dyn Clock>,
+    audit: Arc<dyn AuditSink>,
     limits: DispatchLimits,
     slots: Arc<Semaphore>,
     strangers: Arc<Strangers>,
@@ -70,14 +68,12 @@ struct Served {
 
 impl Dispatcher {
     pub(crate) fn new(
-        cluster: ClusterName,
-        resources: impl IntoIterator<Item = ResourceRef>,
+        membership: &Membership,
         protocols: impl IntoIterator<Item = Arc<dyn Protocol>>,
-        trust: Arc<SharedTrust>,
-        key: &Arc<SharedKey>,
-        clock: Arc<dyn Clock>,
+        audit: Arc<dyn AuditSink>,
         limits: DispatchLimits,
     ) -> Result<Self, TlsError> {
+        let (trust, key, clock) = (membership.trust(), membership.key(), membership.clock());
         let protocols = protocols
             .into_iter()
             .map(|protocol| {
@@ -88,17 +84,18 @@ impl Dispatcher {
                     ResourceKind::Database => &[ALPN_POSTGRESQL],
                     _ => &[],
                 };
-                let auth = ClientAuth::Optional(Arc::clone(&trust));
-                let tls = server_config(auth, Arc::clone(key) as _, Arc::clone(&clock), alpn)?;
+                let auth = ClientAuth::Watched(Arc::clone(&trust), Arc::new(Notes));
+                let tls = server_config(auth, Arc::clone(&key) as _, Arc::clone(&clock), alpn)?;
                 Ok((kind, Served { protocol, tls: Arc::new(tls) }))
             })
             .collect::<Result<_, TlsError>>()?;
         Ok(Self {
-            cluster,
-            resources: resources.into_iter().collect(),
+            cluster: membership.cluster().clone(),
+            resources: membership.options().resources.iter().cloned().collect(),
             protocols,
             trust,
             clock,
+            audit,
             slots: Arc::new(Semaphore::new(limits.streams)),
             strangers: Strangers::new(limits.strangers, limits.strangers_per_address),
             limits,
@@ -203,9 +200,12 @@ impl Dispatcher {
             },
             Flavour::Tls => {
                 let name = resource.dns_name(&self.cluster);
-                let handshake = self.handshake(stream, served, &name);
+                let tls = Arc::clone(&served.tls);
+                let now = || self.clock.now();
+                let handshake = handshake(stream, tls, &name, &self.trust, now);
                 let done = tokio::time::timeout(self.limits.handshake, handshake).await;
-                match done.unwrap_or_else(|_| Err("the TLS handshake took too long".into())) {
+                let late = || Refused::Other("the TLS handshake took too long".into());
+                match done.unwrap_or_else(|_| Err(late())) {
                     Ok((stream, peer)) => {
                         let stream = Box::new(stream);
                         // Who showed a certificate of the cluster is no stranger.
@@ -226,41 +226,15 @@ impl Dispatcher {
                     Err(why) => {
                         debug!(%trace_id, client = ?client_addr, "refused a client: {why}");
                         counter!("access_agent_refused_total", "reason" => "tls").increment(1);
+                        if let Refused::Certificate(refused) = why {
+                            refused.record(self.audit.as_ref(), &resource, client_addr).await;
+                        }
                         return;
                     }
                 }
             }
         };
         served.protocol.serve(incoming).await;
-    }
-
-    async fn handshake(
-        &self,
-        stream: Stream,
-        served: &Served,
-        name: &str,
-    ) -> Result<(TlsStream<Stream>, Option<VerifiedIdentity>), String> {
-        let text = |err: std::io::Error| err.to_string();
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(text)?;
-        // The proxy led here by the name that it read; a client that asked for another one is not
-        // where it wants to be.
-        let asked = hello.client_hello().server_name().map(str::to_owned);
-        if !asked.as_deref().is_some_and(|asked| asked.eq_ignore_ascii_case(name)) {
-            return Err(format!("the client asks for {asked:?}, not for {name}"));
-        }
-        let stream = match hello.into_stream(Arc::clone(&served.tls)).into_fallible().await {
-            Ok(stream) => stream,
-            Err((err, mut stream)) => {
-                // The alert that tells the client why is on its way: a stream that is dropped is
-                // reset, and would take it back.
-                drop(stream.shutdown().await);
-                return Err(text(err));
-            }
-        };
-        let (_, connection) = stream.get_ref();
-        let peer = peer_identity(connection, &self.trust, self.clock.now())
-            .map_err(|err| err.to_string())?;
-        Ok((stream, peer))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tunnels to the cluster's proxies, and what comes through them.
 
 mod dispatch;
+mod handshake;
 mod link;
 mod pool;
 mod proxies;

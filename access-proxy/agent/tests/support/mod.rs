@@ -18,7 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use access_agent::{AuthRoute, HostOptions, JoinToken};
 use access_ca::{
-    Authority, HostDraft, IssuingPolicy, NewAuthority, SealingKey, SoftwareKeyStore, parse_ssh_key,
+    Authority, HostDraft, IssuingPolicy, NewAuthority, SealingKey, SoftwareKeyStore, UserDraft,
+    parse_ssh_key,
 };
 use access_client::proto;
 use access_client::proto::audit_server::{Audit, AuditServer};
@@ -39,6 +40,7 @@ use access_core::{ClusterName, HostId, ResourceRef};
 use access_proxy::{AuthUpstream, Front, FrontOptions, FrontParts, PingInfo, Tunnels, WebPages};
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
+use rustls_pki_types::CertificateDer;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -241,6 +243,21 @@ impl FakeAuth {
         let answer = self.sign(&id, BTreeSet::from([service]), Vec::new(), names, 1, public, ttl);
         let credentials = access_client::Credentials::from_answer(keys, answer).unwrap();
         credentials.shared_key().unwrap()
+    }
+
+    /// A certificate of a user, good for an hour from `from` on.
+    pub fn issue_user(
+        &self,
+        name: &str,
+        from: Timestamp,
+    ) -> (Vec<CertificateDer<'static>>, KeySet) {
+        let subject = Subject::User { name: name.parse().unwrap() };
+        let identity = Identity::new(self.inner.cluster.clone(), subject, from);
+        let (hour, keys) = (Duration::from_secs(3600), KeySet::generate().unwrap());
+        let mut draft = UserDraft::new(identity, hour);
+        draft.tls_public_key = Some(keys.public().unwrap().tls);
+        let vetted = draft.vet(&IssuingPolicy::new(from, hour)).unwrap();
+        (vetted.sign(&self.inner.user_ca).unwrap().tls_chain(), keys)
     }
 
     fn certify(
@@ -621,7 +638,7 @@ struct Conn(TlsStream<TcpStream>);
 
 /// What a client showed.
 #[derive(Clone)]
-struct Certificates(Vec<rustls_pki_types::CertificateDer<'static>>);
+struct Certificates(Vec<CertificateDer<'static>>);
 
 impl Connected for Conn {
     type ConnectInfo = Certificates;
