@@ -10,6 +10,7 @@ pub mod contenders;
 pub mod criterion;
 pub mod machine;
 pub mod openssh;
+pub mod postgres;
 pub mod process;
 pub mod quickstart;
 pub mod ssh;

@@ -1,6 +1,6 @@
 //! Side by side with other programs, everything started here on loopback.
 //!
-//! `cargo xtask bench peers [-- NAME…]` with `ssh`, `bulk`, `quickstart`, or the name of a bench;
+//! `cargo xtask bench peers [-- NAME…]` with `ssh`, `bulk`, `quickstart`, `postgres`, or the name of a bench;
 //! all of them without. `--rounds N` changes how often each contender takes its turn.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
@@ -8,10 +8,10 @@ use std::process::ExitCode;
 
 use access_benches::contenders::Contenders;
 use access_benches::criterion::BENCHES;
-use access_benches::{Result, bulk, criterion, machine, quickstart, ssh};
+use access_benches::{Result, bulk, criterion, machine, postgres, quickstart, ssh};
 
 /// What can be asked for beside the benches.
-const OWN: [&str; 3] = ["ssh", "bulk", "quickstart"];
+const OWN: [&str; 4] = ["ssh", "bulk", "quickstart", "postgres"];
 
 fn main() -> ExitCode {
     match run() {
@@ -50,6 +50,9 @@ fn run() -> Result<()> {
         if wanted("bulk") {
             bulk::run(&contenders, rounds.unwrap_or(5))?;
         }
+    }
+    if wanted("postgres") {
+        postgres::run(rounds.unwrap_or(5))?;
     }
     for bench in BENCHES.into_iter().filter(|bench| wanted(bench)) {
         criterion::run(bench)?;
