@@ -138,6 +138,7 @@ impl Postgres {
 
     /// How many statements in which a text stands are being executed.
     pub fn executing(&self, text: &str) -> usize {
+        let text = text.replace('\'', "''");
         let sql = format!(
             "select count(*) from pg_stat_activity where state = 'active' \
              and pid <> pg_backend_pid() and position('{text}' in query) > 0"
