@@ -43,7 +43,7 @@ pub enum LockTarget {
     /// A node by name, or a host by id: nothing that it serves can be reached, and its own
     /// certificate is void.
     Node(String),
-    /// Any resource: `db/roach`.
+    /// Any resource: `db/roach`. What else its host serves goes on.
     Resource(ResourceRef),
     /// What was logged in to with a second factor's device.
     MfaDevice(String),
@@ -124,8 +124,10 @@ impl LockIndex {
             Subject::User { name } | Subject::Bot { name } => held(&self.users, name, now)?,
             Subject::Host { id, resources, .. } => {
                 held(&self.nodes, id.as_str(), now)?;
-                for resource in resources {
-                    self.on_resource(resource, id, now)?;
+                // A lock on a resource stops that. Were it to void the certificate of its host,
+                // the host would not hear of it, nor go on with what else it serves.
+                for node in resources.iter().filter(|one| one.kind == ResourceKind::Node) {
+                    held(&self.nodes, node.name.as_str(), now)?;
                 }
             }
         }

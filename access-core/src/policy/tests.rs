@@ -213,6 +213,18 @@ fn each_kind_of_lock_stops_what_it_names_until_it_expires() {
     assert!(read(&policy(&[])));
     assert!(!read(&with_roles(&[]).lock("l", lock("host-1")).build()));
     assert!(read(&with_roles(&[]).lock("l", lock("host-2")).build()));
+    // One on a resource leaves the host its own: it has to hear of the lock.
+    let mut identity = host("host-1", &[Service::Node]);
+    let Subject::Host { resources, .. } = &mut identity.subject else { panic!("no host") };
+    resources.push(node(&[]).id);
+    let agent = verified(identity);
+    let by = |target: LockTarget| {
+        let lock = Lock { target, message: String::new(), expires: None };
+        let snapshot = with_roles(&[]).lock("l", lock).build();
+        ask(&snapshot, &agent, &Action::Api(Verb::List), &Target::api(ApiKind::Role)).is_allow()
+    };
+    assert!(by(LockTarget::Resource(node(&[]).id)));
+    assert!(!by(LockTarget::Node("web-1".into())));
 }
 
 #[test]
