@@ -234,17 +234,39 @@ impl StopLine {
         let (Some(place), Some(key)) = (&self.place, &self.key) else {
             return Err(io::Error::other("the database gave no way to cancel a query"));
         };
-        let stream = place.dial_to_stop().await.map_err(io::Error::other)?;
-        let mut stream = match &self.secure {
-            Some(secure) => secure.wrap(stream).await?,
-            None => stream,
-        };
-        stream.write_all(&key.encode()).await?;
-        stream.flush().await?;
-        // The server acts on it, and then closes: who waits for that knows that it was done.
-        let mut nothing = [0; 16];
-        while stream.read(&mut nothing).await.unwrap_or(0) > 0 {}
-        Ok(())
+        match tell(place.as_ref(), self.secure.as_ref(), key).await {
+            // The session's certificate may be over by now, and servers take such a request from
+            // whoever has the key.
+            Err(err) if let Some(secure) = &self.secure => {
+                tracing::debug!(%err, "asking without a certificate to cancel a query");
+                let config = secure.tls.config(None).map_err(io::Error::other)?;
+                tell(place.as_ref(), Some(&Secure { config, ..secure.clone() }), key).await
+            }
+            done => done,
+        }
+    }
+}
+
+/// Sends a server the key of a session that is to be stopped.
+async fn tell(place: &dyn Place, secure: Option<&Secure>, key: &CancelRequest) -> io::Result<()> {
+    let stream = place.dial_to_stop().await.map_err(io::Error::other)?;
+    let mut stream = match secure {
+        Some(secure) => secure.wrap(stream).await?,
+        None => stream,
+    };
+    stream.write_all(&key.encode()).await?;
+    stream.flush().await?;
+    // The server acts on it, and then closes: who waits for that knows that it was done. A server
+    // that refuses the certificate says so here.
+    let mut nothing = [0; 16];
+    loop {
+        match stream.read(&mut nothing).await {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            // Servers leave without TLS's leave-taking.
+            Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(err) => return Err(err),
+        }
     }
 }
 
