@@ -49,6 +49,7 @@ mod dial;
 mod environment;
 mod modes;
 mod pipes;
+mod probe;
 mod process;
 mod pty;
 mod reach;
@@ -59,4 +60,5 @@ mod supervise;
 mod sys;
 
 pub use clock::SystemClock;
+pub use probe::Probe;
 pub use reach::{HostError, HostReach, HostReachBuilder};

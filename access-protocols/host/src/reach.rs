@@ -302,6 +302,17 @@ impl Place for Dialled {
 }
 
 impl HostReach {
+    /// Host and port of each address that a target has here, in order.
+    pub(crate) fn route_of(&self, resource: &ResourceRef) -> Vec<(String, u16)> {
+        let routes = self.routes.load();
+        let addresses = routes.get(resource).into_iter().flatten();
+        addresses.map(|address| (address.host.clone(), address.port)).collect()
+    }
+
+    pub(crate) const fn deadline(&self) -> Duration {
+        self.dial_deadline
+    }
+
     fn addresses_of(&self, permit: &Permit) -> Result<Vec<Address>, ReachError> {
         match permit.action() {
             Action::SshForward { host, port, .. } => {

@@ -16,4 +16,7 @@ pub enum PostgresError {
     /// The name that the database's certificate is held against is none.
     #[error("{0:?} is no name that a certificate could be for")]
     ServerName(String),
+    /// A database does not answer as it should; see [`probe`](crate::probe()).
+    #[error("{0}")]
+    Unhealthy(String),
 }

@@ -75,6 +75,7 @@ mod options;
 #[doc(hidden)]
 pub mod oracle;
 pub mod prelude;
+mod probe;
 pub mod sql;
 mod tls;
 pub mod wire;
@@ -84,4 +85,5 @@ pub use door::Door;
 pub use error::PostgresError;
 pub use handler::{PostgresServer, PostgresServerBuilder};
 pub use options::PostgresOptions;
+pub use probe::probe;
 pub use tls::{ALPN_POSTGRESQL, TargetTls, TlsMode};

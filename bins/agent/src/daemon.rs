@@ -17,12 +17,15 @@ use tracing::info;
 
 use crate::doors::Doors;
 use crate::gate::gate;
+use crate::health::{Shown, Watch};
 use crate::{databases, ssh};
 
 /// An agent that has joined.
 pub struct AgentDaemon {
     agent: Arc<Agent>,
     doors: Doors,
+    databases: Shown,
+    watch: Option<Watch>,
 }
 
 /// How often it is looked whether the agent can be reached.
@@ -52,23 +55,34 @@ impl AgentDaemon {
         let host = Host::open(options, clock).await.map_err(Exit::failed)?;
         let gate = gate(config, &host);
         let mut doors = Doors::default();
+        let mut watch = None;
+        let shown = {
+            let host = host.clone();
+            Shown::new(move |document| host.advertise(document))
+        };
         let mut agent = Agent::builder(host.clone());
         if let Some(section) = ssh {
             let server = ssh::server(&host, Arc::clone(&gate), section)?;
             agent = agent.protocol(Arc::new(server)).resource(ssh::document(&host, section));
         }
         if let Some(section) = db {
-            let server = databases::server(&host, gate, section).await?;
-            doors = Doors::open(&host, &server, section).await?;
-            agent = agent.protocol(Arc::new(server));
+            let serving = databases::server(&host, gate, section).await?;
+            doors = Doors::open(&host, &serving.server, section).await?;
+            agent = agent.protocol(Arc::new(serving.server));
             for database in &section.databases {
-                agent = agent.resource(databases::document(&host, database)?);
+                shown.show(databases::document(&host, database)?);
             }
+            watch = Some(Watch {
+                shown: shown.clone(),
+                databases: serving.databases,
+                reach: serving.reach,
+                clock: host.membership().clock(),
+            });
         }
         let agent = agent.build().map_err(Exit::failed)?;
         let host = agent.host().membership().host_id();
         info!(%host, cluster = %agent.host().membership().cluster(), "the agent is up");
-        Ok(Self { agent: Arc::new(agent), doors })
+        Ok(Self { agent: Arc::new(agent), doors, databases: shown, watch })
     }
 
     /// Completes when what it serves can be reached through a proxy.
@@ -84,14 +98,14 @@ impl AgentDaemon {
 
     /// Has labels be those of another configuration, at once and in the cluster.
     pub fn relabel(&self) -> impl Fn(&Config) -> Result<(), Exit> + Send + use<> {
-        let host = self.agent.host().clone();
+        let (host, databases) = (self.agent.host().clone(), self.databases.clone());
         move |config| {
             let Enabled { ssh, db } = enabled(config)?;
             if let Some(section) = ssh {
                 host.advertise(ssh::document(&host, section));
             }
             for database in db.into_iter().flat_map(|section| &section.databases) {
-                host.advertise(databases::document(&host, database)?);
+                databases.show(databases::document(&host, database)?);
             }
             Ok(())
         }
@@ -116,8 +130,19 @@ impl AgentDaemon {
     /// # Errors
     /// [`Exit`] when the agent can no longer be what it is.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Exit> {
-        let doors = self.doors.serve(stop.clone());
-        let (ended, ()) = tokio::join!(self.agent.run(stop), doors);
+        // An agent can end by itself, and nothing is served without it.
+        let over = stop.child_token();
+        let agent = async {
+            let ended = self.agent.run(stop).await;
+            over.cancel();
+            ended
+        };
+        let watch = async {
+            if let Some(watch) = self.watch {
+                watch.run(over.clone()).await;
+            }
+        };
+        let (ended, (), ()) = tokio::join!(agent, self.doors.serve(over.clone()), watch);
         ended.map_err(Exit::failed)
     }
 }

@@ -48,12 +48,19 @@ pub(crate) fn document(host: &Host, database: &config::Database) -> Result<DbDoc
     Ok(document)
 }
 
+/// What serves databases, and what it is made of.
+pub(crate) struct Serving {
+    pub(crate) server: PostgresServer,
+    pub(crate) databases: Databases,
+    pub(crate) reach: HostReach,
+}
+
 /// The server of databases that speak PostgreSQL's protocol.
 pub(crate) async fn server(
     host: &Host,
     gate: Arc<Gate>,
     section: &DbSection,
-) -> Result<PostgresServer, Exit> {
+) -> Result<Serving, Exit> {
     let credentials = host.database_credentials();
     let reach = HostReach::builder().build().map_err(Exit::failed)?;
     let mut databases = Vec::new();
@@ -86,16 +93,18 @@ pub(crate) async fn server(
         let resource = Resource { id, labels, host: host.membership().host_id().clone() };
         databases.push(postgres::Database { resource, protocol: protocol(database)?, tls, auth });
     }
-    PostgresServer::builder()
+    let databases = Databases::new(databases);
+    let server = PostgresServer::builder()
         .gate(gate)
-        .reach(Arc::new(reach))
+        .reach(Arc::new(reach.clone()))
         .audit(host.audit())
         .recorder(host.recorder())
         .credentials(Arc::new(credentials))
         .clock(host.membership().clock())
-        .databases(Databases::new(databases))
+        .databases(databases.clone())
         .build()
-        .map_err(Exit::failed)
+        .map_err(Exit::failed)?;
+    Ok(Serving { server, databases, reach })
 }
 
 fn protocol(database: &config::Database) -> Result<postgres::DatabaseProtocol, Exit> {

@@ -4,6 +4,7 @@ mod daemon;
 mod databases;
 mod doors;
 mod gate;
+mod health;
 mod ssh;
 
 pub use daemon::AgentDaemon;

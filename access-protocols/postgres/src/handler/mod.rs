@@ -25,6 +25,7 @@ use crate::error::PostgresError;
 use crate::options::PostgresOptions;
 use crate::wire::CancelRequest;
 use cancel::Registry;
+pub(crate) use target::{greet_in_clear, greet_secured};
 
 /// Serves databases to PostgreSQL's clients. See the [crate's documentation](crate).
 #[derive(Clone)]

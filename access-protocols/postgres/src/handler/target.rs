@@ -161,12 +161,9 @@ async fn begin(
     asked: &Asked,
     proof: &Proof,
 ) -> Result<Target, NotReady> {
-    let secure = database.tls.as_ref().map(|tls| {
-        let name = tls.name_for(host).map_err(io::Error::other)?;
-        let config = tls.config(proof.certificate.as_ref()).map_err(io::Error::other)?;
-        Ok(Secure { tls: tls.clone(), config, name })
-    });
-    let secure = secure.transpose().map_err(|err: io::Error| tls_failed(host, &err))?;
+    let secure = database.tls.as_ref();
+    let secure = secure.map(|tls| Secure::new(tls, host, proof.certificate.as_ref()));
+    let secure = secure.transpose().map_err(|err| tls_failed(host, &err))?;
     let mut stream = match &secure {
         Some(secure) => secure.wrap(stream).await.map_err(|err| tls_failed(host, &err))?,
         None => stream,
@@ -205,7 +202,49 @@ async fn exchange(
     stream.read_buf(buf).await
 }
 
+/// Makes TLS with a database and ends it, without a certificate.
+pub(crate) async fn greet_secured(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    host: &str,
+    tls: &TargetTls,
+) -> Result<(), String> {
+    let greeted = async {
+        let mut stream = Secure::new(tls, host, None)?.wrap(stream).await?;
+        // The database has proved itself; how it takes the end does not matter.
+        drop(stream.shutdown().await);
+        Ok(())
+    };
+    greeted.await.map_err(|err| tls_failed(host, &err).failure.message)
+}
+
+/// Asks a database for TLS that nobody wants, to see whether it answers as one.
+pub(crate) async fn greet_in_clear(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+) -> Result<(), String> {
+    let greeted = async {
+        stream.write_all(&encode::ssl_request()).await?;
+        stream.flush().await?;
+        match stream.read_u8().await? {
+            b'S' | b'N' => Ok(()),
+            _ => Err(io::Error::other(NO_POSTGRES)),
+        }
+    };
+    greeted.await.map_err(|err| err.to_string())
+}
+
+const NO_POSTGRES: &str = "it does not speak PostgreSQL's protocol";
+
 impl Secure {
+    fn new(
+        tls: &TargetTls,
+        host: &str,
+        certificate: Option<&TargetCertificate>,
+    ) -> io::Result<Self> {
+        let name = tls.name_for(host).map_err(io::Error::other)?;
+        let config = tls.config(certificate).map_err(io::Error::other)?;
+        Ok(Self { tls: tls.clone(), config, name })
+    }
+
     async fn wrap<S>(&self, mut stream: S) -> io::Result<BoxedStream>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -220,7 +259,7 @@ impl Secure {
                 b'E' => {
                     return Err(io::Error::other("it answers the request for TLS with an error"));
                 }
-                _ => return Err(io::Error::other("it does not speak PostgreSQL's protocol")),
+                _ => return Err(io::Error::other(NO_POSTGRES)),
             }
         }
         let connector = TlsConnector::from(Arc::clone(&self.config));
