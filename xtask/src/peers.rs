@@ -12,13 +12,17 @@ use clap::builder::PossibleValuesParser;
 
 use crate::run::{Outcome, done, find_program};
 
-/// A peer: its name for `--without`, the programs that tests call, the Debian package of them.
+/// A peer: its name for `--without`, the programs or files that tests need, and where they come
+/// from. Files are given by their path: absolute, or in the workspace.
 #[derive(Debug)]
 struct Peer {
     name: &'static str,
     programs: &'static [&'static str],
     package: &'static str,
 }
+
+/// Packages of npm begin with this; all others are Debian's.
+const NPM: &str = "npm:";
 
 const PEERS: &[Peer] = &[
     Peer { name: "sshd", programs: &["sshd"], package: "openssh-server" },
@@ -40,6 +44,22 @@ const PEERS: &[Peer] = &[
         name: "postgresql",
         programs: &["postgres", "initdb", "psql", "pg_dump", "pg_restore", "pgbench"],
         package: "postgresql",
+    },
+    Peer {
+        name: "psycopg",
+        programs: &["/usr/bin/python3", "/usr/lib/python3/dist-packages/psycopg/__init__.py"],
+        package: "python3-psycopg",
+    },
+    Peer {
+        name: "node-postgres",
+        programs: &["node", "target/peers/node_modules/pg/package.json"],
+        package: "npm:pg@8.13.1",
+    },
+    Peer { name: "java", programs: &["java", "javac"], package: "default-jdk-headless" },
+    Peer {
+        name: "jdbc",
+        programs: &["/usr/share/java/postgresql.jar"],
+        package: "libpostgresql-jdbc-java",
     },
     Peer { name: "passwd", programs: &["useradd", "userdel"], package: "passwd" },
 ];
@@ -85,6 +105,28 @@ fn missing(peers: &[&Peer], there: impl Fn(&str) -> bool) -> Vec<&'static str> {
 }
 
 fn install(packages: &[&str]) -> Outcome {
+    let (npm, debian): (Vec<&str>, Vec<&str>) =
+        packages.iter().partition(|package| package.starts_with(NPM));
+    if !debian.is_empty() {
+        install_debian(&debian)?;
+    }
+    for package in npm.iter().filter_map(|package| package.strip_prefix(NPM)) {
+        let mut command = Command::new("npm");
+        command.args([
+            "install",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--prefix",
+            "target/peers",
+        ]);
+        done(command.arg(package))
+            .map_err(|why| format!("{why}; npm is needed for {package}, or pass --without NAME"))?;
+    }
+    Ok(())
+}
+
+fn install_debian(packages: &[&str]) -> Outcome {
     let list = packages.join(" ");
     let by_hand = format!(
         "install them (on Debian: apt-get install --no-install-recommends {list}) or pass \

@@ -44,6 +44,9 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     // Debian keeps PostgreSQL's servers out of the path, by version.
     let servers = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    if name.contains('/') {
+        return Some(root().join(name)).filter(|file| file.is_file());
+    }
     env::split_paths(&path)
         .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
         .chain(servers.map(|version| version.path().join("bin")))
