@@ -206,13 +206,18 @@ async fn begin(
         client_addr: caller.client_addr.map(|addr| addr.ip()),
         trace_id: Some(caller.trace_id.clone()),
     };
-    // A denial has left its event in the gate.
-    let permit = parts
-        .gate
-        .authorize(who, action, aim, context)
-        .await
-        .map_err(|err| not_allowed(&err.public(), asked, &database.resource.id))?;
-    let mut journal = journal(parts, who, &user, asked, database, caller, &permit)?;
+    let mut journal = journal(parts, who, &user, asked, database, caller)?;
+    let permit = match parts.gate.authorize(who, action, aim, context).await {
+        Ok(permit) => permit,
+        Err(err) => {
+            // The gate's own event does not say which database on the server was asked for.
+            let why = Outcome::failed(&err);
+            let event = start_event(&journal, asked, DbSessionStartCode::Denied, why, "off");
+            journal.note(event).await;
+            return Err(not_allowed(&err.public(), asked, &database.resource.id));
+        }
+    };
+    journal.redacted = permit.grant().database.redact_parameters;
     match open(parts, &permit, database, asked, &mut journal).await {
         Ok((target, tape)) => {
             Ok(Begun { permit, target, journal, user, number: caller.session, tape })
@@ -280,7 +285,6 @@ fn journal(
     asked: &Asked,
     database: &Database,
     caller: &Caller,
-    permit: &Permit,
 ) -> Result<Journal, Failure> {
     let name = UserName::new(who.name()).map_err(|err| denied(err.to_string()))?;
     let session = SessionContext {
@@ -306,7 +310,7 @@ fn journal(
         audit: Arc::clone(&parts.audit),
         session: Arc::new(session),
         db: Arc::new(db),
-        redacted: permit.grant().database.redact_parameters,
+        redacted: true,
         deadline: parts.options.audit_deadline,
     })
 }
