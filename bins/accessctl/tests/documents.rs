@@ -3,7 +3,7 @@
 
 mod common;
 
-use access_client::proto::RedeemInviteRequest;
+use access_client::proto::{HostClaims, JoinRequest, RedeemInviteRequest};
 use access_client::{AuthClient, KeySet};
 use common::{CLUSTER, Daemon};
 use serde_json::Value;
@@ -196,4 +196,43 @@ async fn status_and_audit_tell_what_is_and_what_was() {
 
     assert_eq!(auth.ctl(&["nodes", "ls", "--format=json"]).await.json(), serde_json::json!([]));
     assert!(auth.ctl(&["nodes", "ls", "env=prod"]).await.ok().out.starts_with("Node"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_are_listed_with_their_health() {
+    let auth = Daemon::start().await;
+    assert_eq!(auth.ctl(&["db", "ls", "--format=json"]).await.json(), serde_json::json!([]));
+    let token = ["tokens", "add", "--type=db", "--names=db/roach,db/orders", "--format=json"];
+    let token = auth.ctl(&token).await.json()["token"].as_str().unwrap().to_owned();
+    let client = AuthClient::over_stream(auth.service.local_pipe());
+    let claims = HostClaims {
+        nodename: "db-agent".into(),
+        services: vec!["db".into()],
+        resources: vec!["db/roach".into(), "db/orders".into()],
+        public_names: Vec::new(),
+    };
+    let keys = KeySet::generate().unwrap().public().unwrap();
+    let request =
+        JoinRequest { token, keys: Some(keys), host_id: String::new(), claims: Some(claims) };
+    let host = client.entry().join(request).await.unwrap().into_inner().host_id;
+    let documents = format!(
+        "kind: db\nversion: v1\nmetadata: {{name: roach, labels: {{env: prod}}}}\n\
+         spec:\n  protocol: cockroachdb\n  uri: a:26257,b:26257\n  host: {host}\n  \
+         hostname: db-agent\n  health: {{status: unhealthy, message: 'a: refused'}}\n\
+         ---\nkind: db\nversion: v1\nmetadata: {{name: orders}}\n\
+         spec: {{protocol: postgres, uri: 'c:5432', host: {host}}}\n"
+    );
+    auth.ctl_with(&["create"], &documents).await.ok();
+    let text = auth.ctl(&["db", "ls"]).await.ok().out;
+    let lines: Vec<Vec<&str>> =
+        text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["Database", "Protocol", "URI", "Labels", "Host", "Health"]);
+    assert_eq!(lines[1], ["orders", "postgres", "c:5432", host.as_str(), "unknown"]);
+    let roach = "roach cockroachdb a:26257,b:26257 env=prod db-agent unhealthy: a: refused";
+    assert_eq!(lines[2], roach.split(' ').collect::<Vec<_>>());
+    let found = auth.ctl(&["db", "ls", "env=prod", "--format=json"]).await.json();
+    assert_eq!(found.as_array().unwrap().len(), 1);
+    assert_eq!(found[0]["spec"]["health"]["status"], "unhealthy");
+    let yaml = auth.ctl(&["db", "ls", "--format=yaml"]).await.ok().out;
+    assert!(yaml.contains("name: orders") && yaml.contains("name: roach"), "{yaml}");
 }

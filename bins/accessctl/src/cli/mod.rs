@@ -121,6 +121,11 @@ pub(crate) enum Command {
     /// Example: accessctl nodes ls env=prod
     #[command(subcommand)]
     Nodes(NodesCommand),
+    /// Databases, and whether they answer their agents.
+    ///
+    /// Example: accessctl db ls
+    #[command(subcommand)]
+    Db(DbCommand),
     /// Recordings of sessions.
     ///
     /// Example: accessctl recordings ls
@@ -149,6 +154,20 @@ pub(crate) enum NodesCommand {
     /// List them.
     ///
     /// Example: accessctl nodes ls env=prod --format=json
+    Ls {
+        /// Only those with these labels, NAME=VALUE.
+        #[arg(value_name = "LABELS")]
+        labels: Vec<String>,
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    /// List them.
+    ///
+    /// Example: accessctl db ls env=prod --format=json
     Ls {
         /// Only those with these labels, NAME=VALUE.
         #[arg(value_name = "LABELS")]

@@ -2,6 +2,7 @@
 
 mod audit;
 mod create;
+mod databases;
 mod edit;
 mod export;
 mod get;
@@ -14,13 +15,15 @@ mod status;
 mod tokens;
 mod users;
 
+use std::collections::HashMap;
+
 use access_core::Timestamp;
 use access_daemon::{Exit, note, print};
 use clap::CommandFactory;
 
 use crate::cli::{
-    AuditCommand, AuthCommand, Cli, Command, NodesCommand, RecordingsCommand, TokensCommand,
-    UsersCommand,
+    AuditCommand, AuthCommand, Cli, Command, DbCommand, NodesCommand, Pair, RecordingsCommand,
+    TokensCommand, UsersCommand,
 };
 use crate::cluster::Cluster;
 use crate::kinds::Named;
@@ -87,6 +90,9 @@ async fn run_other(cluster: &Cluster, command: Command) -> Result<(), Exit> {
         Command::Nodes(NodesCommand::Ls { labels, format }) => {
             nodes::ls(cluster, &labels, format.format).await
         }
+        Command::Db(DbCommand::Ls { labels, format }) => {
+            databases::ls(cluster, &labels, format.format).await
+        }
         Command::Recordings(RecordingsCommand::Ls { format }) => {
             recordings::ls(cluster, format.format).await
         }
@@ -126,11 +132,33 @@ fn labels_text(labels: &access_core::resource::Labels) -> String {
     labels.join(",")
 }
 
+/// Labels that are asked for, `NAME=VALUE` each, apart or with commas between them.
+fn parse_labels(labels: &[String]) -> Result<HashMap<String, String>, Exit> {
+    labels
+        .iter()
+        .flat_map(|list| list.split(','))
+        .filter(|label| !label.trim().is_empty())
+        .map(|label| label.parse::<Pair>().map(|pair| (pair.0, pair.1)).map_err(Exit::usage))
+        .collect()
+}
+
 /// Seconds of a span, for a request; 0 for none. A span below a second is no span.
 fn seconds(span: Option<access_daemon::config::Span>) -> Result<u64, Exit> {
     match span.map(|span| span.0.as_secs()) {
         Some(0) => Err(Exit::usage("--ttl: one second is the least")),
         Some(seconds) => Ok(seconds),
         None => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_come_apart_or_together() {
+        let labels = parse_labels(&["a=b,c=d".into(), "e=f=g".into()]).unwrap();
+        assert_eq!((labels["c"].as_str(), labels["e"].as_str()), ("d", "f=g"));
+        assert!(parse_labels(&["prod".into()]).unwrap_err().to_string().contains("NAME=VALUE"));
     }
 }

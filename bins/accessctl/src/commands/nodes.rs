@@ -1,12 +1,9 @@
 //! Hosts that are reached by SSH.
 
-use std::collections::HashMap;
-
 use access_client::types::NodeSpec;
 use access_daemon::{Exit, OutputFormat, Table, print_value};
 
-use super::labels_text;
-use crate::cli::Pair;
+use super::{labels_text, parse_labels};
 use crate::cluster::Cluster;
 
 pub(crate) async fn ls(
@@ -29,25 +26,4 @@ pub(crate) async fn ls(
         ]);
     }
     table.print()
-}
-
-fn parse_labels(labels: &[String]) -> Result<HashMap<String, String>, Exit> {
-    labels
-        .iter()
-        .flat_map(|list| list.split(','))
-        .filter(|label| !label.trim().is_empty())
-        .map(|label| label.parse::<Pair>().map(|pair| (pair.0, pair.1)).map_err(Exit::usage))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_come_apart_or_together() {
-        let labels = parse_labels(&["a=b,c=d".into(), "e=f=g".into()]).unwrap();
-        assert_eq!((labels["c"].as_str(), labels["e"].as_str()), ("d", "f=g"));
-        assert!(parse_labels(&["prod".into()]).unwrap_err().to_string().contains("NAME=VALUE"));
-    }
 }
