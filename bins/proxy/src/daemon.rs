@@ -24,7 +24,7 @@ use tracing::info;
 
 use crate::jump::{Nodes, SshPrelude};
 use crate::postgres::PostgresPrelude;
-use crate::web_key::web_key;
+use crate::web_key::WebKey;
 
 /// The public port unless the configuration says.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3080);
@@ -41,6 +41,7 @@ pub struct ProxyDaemon {
     listener: TcpListener,
     addr: SocketAddr,
     host: Host,
+    web_key: Arc<WebKey>,
 }
 
 impl ProxyDaemon {
@@ -81,13 +82,14 @@ impl ProxyDaemon {
         };
         host.advertise(ServerDocument::new(membership.host_id().as_str(), server));
 
+        let web_key = Arc::new(WebKey::new(&section.https_keypairs, membership.key())?);
         let tunnels = Arc::new(Tunnels::new());
         let auth = auth.iter().map(|at| (at.host().to_owned(), at.port())).collect();
         let parts = FrontParts {
             cluster: membership.cluster().clone(),
             trust: membership.trust(),
             host_key: membership.key(),
-            web_key: web_key(&section.https_keypairs, membership.key())?,
+            web_key: Arc::clone(&web_key) as _,
             auth: AuthUpstream::new(auth),
             tunnels: Arc::clone(&tunnels),
             preludes: vec![
@@ -104,7 +106,12 @@ impl ProxyDaemon {
         let front = Arc::new(Front::new(parts, options).map_err(Exit::failed)?);
         let listener = socket.listen(BACKLOG).map_err(cannot)?;
         info!(%addr, cluster = %membership.cluster(), "the proxy is up");
-        Ok(Self { front, listener, addr, host })
+        Ok(Self { front, listener, addr, host, web_key })
+    }
+
+    /// Has the web's certificates be those of another configuration.
+    pub fn follow_web_key(&self) -> impl FnMut(&Config) -> Result<(), String> + Send + use<> {
+        follow_web_key(&self.web_key)
     }
 
     /// Where the public port is.
@@ -165,6 +172,19 @@ fn jump_host(config: &Config, host: &Host, tunnels: Arc<Tunnels>) -> Result<Jump
         .directory(Arc::new(Nodes(host.cache().directory())))
         .build()
         .map_err(Exit::failed)
+}
+
+pub(crate) fn follow_web_key(
+    web_key: &Arc<WebKey>,
+) -> impl FnMut(&Config) -> Result<(), String> + Send + use<> {
+    let web_key = Arc::clone(web_key);
+    move |config| {
+        let replaced = web_key.replace(&config.proxy_service.https_keypairs);
+        if replaced.map_err(|exit| exit.to_string())? {
+            info!("the web is shown the new certificates");
+        }
+        Ok(())
+    }
 }
 
 fn ping(host: &Host, public: Vec<String>) -> PingInfo {

@@ -69,7 +69,7 @@ fn overlay(mut config: Config, flags: Flags) -> Result<Config, Exit> {
 async fn run(config: Config) -> Result<(), Exit> {
     let data_dir = config.data_dir();
     access_daemon::prepare_data_dir(&data_dir).map_err(Exit::failed)?;
-    let lifecycle = Lifecycle::start(&config, &["proxy"]).await?;
+    let mut lifecycle = Lifecycle::start(&config, &["proxy"]).await?;
     // It may wait for the proxy before it to end, and a wish to stop does not.
     let mut signals = Signals::listen().map_err(Exit::failed)?;
     let daemon = tokio::select! {
@@ -77,6 +77,7 @@ async fn run(config: Config) -> Result<(), Exit> {
         () = signals.stopped(|| {}) => return Ok(()),
     };
     drop(signals);
+    lifecycle.reload().follow("proxy_service.https_keypairs", daemon.follow_web_key());
     let (readiness, host) = (lifecycle.readiness(), daemon.host().clone());
     let aside = async move {
         host.ready().await;
