@@ -60,8 +60,16 @@ impl Envelope {
     /// [`EnvelopeError`] when a field can't be written as JSON; those defined here can.
     pub fn to_json(&self) -> Result<Vec<u8>, EnvelopeError> {
         let mut json = Vec::with_capacity(TYPICAL_BYTES);
-        serde_json::to_writer(&mut json, self)?;
+        self.append_json(&mut json)?;
         Ok(json)
+    }
+
+    /// Appends the same to what is there.
+    ///
+    /// # Errors
+    /// As [`Envelope::to_json`]; a part may have been appended then.
+    pub fn append_json(&self, out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
+        Ok(serde_json::to_writer(out, self)?)
     }
 
     /// Reads an event.

@@ -72,11 +72,34 @@ pub trait AuditSink: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`AuditError`] when the event is not kept.
     async fn accept(&self, event: Event, durability: Durability) -> Result<(), AuditError>;
+
+    /// Accepts several events, in order: a sink that can keep them in one go does so.
+    ///
+    /// # Errors
+    /// [`AuditError`] when not all of them are kept; those before the one that failed may be.
+    async fn accept_all(
+        &self,
+        events: Vec<Event>,
+        durability: Durability,
+    ) -> Result<(), AuditError> {
+        for event in events {
+            self.accept(event, durability).await?;
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl<S: AuditSink + ?Sized> AuditSink for Arc<S> {
     async fn accept(&self, event: Event, durability: Durability) -> Result<(), AuditError> {
         (**self).accept(event, durability).await
+    }
+
+    async fn accept_all(
+        &self,
+        events: Vec<Event>,
+        durability: Durability,
+    ) -> Result<(), AuditError> {
+        (**self).accept_all(events, durability).await
     }
 }

@@ -64,12 +64,19 @@ impl Stamper {
 
     /// The envelope of an event, with the next number; the number is not spent yet.
     pub fn stamp(&self, event: Event) -> Envelope {
+        self.stamp_ahead(event, 0)
+    }
+
+    /// The envelope of an event that is written together with so many before it, which are not
+    /// spent yet either.
+    pub fn stamp_ahead(&self, event: Event, ahead: u64) -> Envelope {
+        let seq = self.next_seq.saturating_add(ahead);
         Envelope {
-            uid: Text::from(event_uid(&self.writer, self.next_seq)),
+            uid: Text::from(event_uid(&self.writer, seq)),
             time: self.clock.now(),
             cluster_name: self.cluster_name.clone(),
             writer: self.writer.clone(),
-            seq: self.next_seq,
+            seq,
             event,
             extra: Map::new(),
         }

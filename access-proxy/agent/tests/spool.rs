@@ -380,6 +380,35 @@ async fn fill(sink: &SpoolSink) -> AuditError {
     panic!("it takes everything");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_at_once_are_kept_in_order_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = SpoolOptions::default();
+    (options.max_bytes, options.reserve_bytes, options.segment_bytes) =
+        (64 << 10, 8 << 10, 4 << 10);
+    let sink = open(dir.path(), options);
+    let group = |from: usize, count: usize| (from..from + count).map(logout).collect::<Vec<_>>();
+    // A group that fits in no file of the usual size, and strangers between the others.
+    sink.accept_all(group(0, 30), Durability::Soon).await.unwrap();
+    let mut mixed = group(30, 5);
+    mixed.insert(2, stranger(0));
+    sink.accept_all(mixed, Durability::Soon).await.unwrap();
+    sink.accept_all(Vec::new(), Durability::Synced).await.unwrap();
+    assert_eq!(sink.status().backlog, 35);
+    let refused = sink.accept_all(group(35, 1000), Durability::Soon).await;
+    assert_eq!(refused, Err(AuditError::Full));
+    assert_eq!(sink.status().backlog, 35, "none of a group that does not fit");
+    let uplink = uplink().await;
+    let _delivery = uplink.deliver(&sink);
+    delivered(&sink).await;
+    sink.accept_all(group(35, 5), Durability::Soon).await.unwrap();
+    delivered(&sink).await;
+    let users = uplink.check_whole(sink.writer().as_str());
+    let numbered: Vec<_> = (0..40).map(|number| format!("user-{number}")).collect();
+    let kept: Vec<_> = users.into_iter().filter(|user| numbered.contains(user)).collect();
+    assert_eq!(kept, numbered);
+}
+
 /// A file system of its own, unmounted at the end.
 struct TinyDisk(tempfile::TempDir);
 

@@ -44,15 +44,14 @@ impl Journal {
 
     /// Writes notes, in order. When this returns, what they tell may pass.
     pub(super) async fn accept(&self, notes: Vec<Note>) -> Result<(), AuditError> {
-        let mut events = notes.into_iter().filter_map(|note| self.event(note)).peekable();
-        while events.peek().is_some() {
-            let batch =
-                events.by_ref().take(BATCH).map(|event| self.audit.accept(event, Durability::Soon));
-            let batch = futures::future::join_all(batch);
-            let all = async { batch.await.into_iter().collect::<Result<(), AuditError>>() };
-            self.in_time(all).await?;
+        let mut events = notes.into_iter().filter_map(|note| self.event(note));
+        loop {
+            let batch: Vec<Event> = events.by_ref().take(BATCH).collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.in_time(self.audit.accept_all(batch, Durability::Soon)).await?;
         }
-        Ok(())
     }
 
     async fn in_time(

@@ -137,13 +137,16 @@ impl SpoolSink {
 
     /// What is handed over, under the writer of the moment and with its numbers.
     fn named(&self, events: &[Vec<u8>]) -> Named {
-        let journal = self.lock();
-        let writer = journal.writer().clone();
-        let events = match journal.base {
+        // Nothing is copied under the lock: whoever accepts an event waits for it.
+        let (writer, base) = {
+            let journal = self.lock();
+            (journal.writer().clone(), journal.base)
+        };
+        let events = match base {
             Some(base) => events.iter().map(|json| refused::restamp(json, &writer, base)).collect(),
             None => events.to_vec(),
         };
-        Named { writer: writer.to_string(), base: journal.base.unwrap_or(0), events }
+        Named { writer: writer.to_string(), base: base.unwrap_or(0), events }
     }
 
     /// Keeps events aside that Auth refuses for good, and tells of them.

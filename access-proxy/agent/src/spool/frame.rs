@@ -6,6 +6,9 @@
 //! ```
 //! `crc` is the CRC-32C in hexadecimal of everything between it and the line's end.
 
+use std::io::Write as _;
+use std::ops::Range;
+
 /// One line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Line<'a> {
@@ -18,12 +21,12 @@ pub(super) struct Line<'a> {
 impl<'a> Line<'a> {
     /// The line's bytes, with its end.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let origin = self.origin.map_or_else(|| "-".to_owned(), |number| number.to_string());
-        let head = format!(" {} {origin} ", self.number);
-        let crc = crc32c::crc32c_append(crc32c::crc32c(head.as_bytes()), self.json);
-        let mut line = format!("{crc:08x}{head}").into_bytes();
-        line.extend_from_slice(self.json);
-        line.push(b'\n');
+        let mut line = Vec::with_capacity(self.json.len() + 64);
+        let json = |out: &mut Vec<u8>| {
+            out.extend_from_slice(self.json);
+            Ok::<(), std::convert::Infallible>(())
+        };
+        let Ok(_) = append_line(&mut line, self.number, self.origin, json);
         line
     }
 
@@ -42,6 +45,37 @@ impl<'a> Line<'a> {
         };
         Some(Self { number, origin, json: parts.next()? })
     }
+}
+
+/// The bytes that the sum at a line's beginning takes.
+const CRC: usize = 8;
+
+/// Appends a line with its end to others, and says where in all of them its JSON is. The JSON is
+/// written where it stays: events are many, and each copy of one counts.
+///
+/// # Errors
+/// What `json` says; a part of the line is there then.
+pub(super) fn append_line<E>(
+    out: &mut Vec<u8>,
+    number: u64,
+    origin: Option<u64>,
+    json: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<Range<usize>, E> {
+    let start = out.len();
+    out.extend_from_slice(&[b'0'; CRC]);
+    // Writing into a Vec can't fail.
+    let _ = match origin {
+        Some(origin) => write!(out, " {number} {origin} "),
+        None => write!(out, " {number} - "),
+    };
+    let begin = out.len();
+    json(out)?;
+    let end = out.len();
+    if let Some((mut sum, rest)) = out.get_mut(start..).and_then(|l| l.split_at_mut_checked(CRC)) {
+        let _ = write!(sum, "{:08x}", crc32c::crc32c(rest));
+    }
+    out.push(b'\n');
+    Ok(begin..end)
 }
 
 /// What is found in a file.

@@ -14,7 +14,7 @@ use metrics::counter;
 use tracing::{error, warn};
 
 use super::denials::Denials;
-use super::frame::Line;
+use super::frame::append_line;
 use super::ring::{Ring, RingEvent};
 use super::segment::{self, Active, Closed, Failed};
 use super::sessions::{OpenSessions, is_end};
@@ -29,6 +29,9 @@ pub(super) enum Entitled {
     /// Everything.
     All,
 }
+
+/// A buffer that has grown beyond this is not kept.
+const KEPT: usize = 64 * 1024;
 
 /// The spool's state, as far as writing needs it.
 pub(super) struct Journal {
@@ -56,20 +59,24 @@ pub(super) struct Journal {
     pub(super) taken_at: Timestamp,
     pub(super) cluster: ClusterName,
     pub(super) clock: Arc<dyn Clock>,
+    /// Room for the lines of one write.
+    pub(super) lines: Vec<u8>,
 }
 
 impl Journal {
-    /// Writes an event and gives back the generation of the write.
+    /// Writes events, all or none, and gives back the generation of the write.
     pub(super) fn accept(
         &mut self,
-        event: Event,
+        events: Vec<Event>,
         durability: Durability,
         entitled: Entitled,
     ) -> Result<u64, AuditError> {
         self.check_usable()?;
-        let reserve = entitled == Entitled::All || is_end(&event);
-        let envelope = self.stamper.stamp(event);
-        self.write(envelope, None, reserve, durability)
+        let reserve = entitled == Entitled::All || events.iter().all(is_end);
+        let stamper = &self.stamper;
+        let envelopes: Vec<_> =
+            (0..).zip(events).map(|(ahead, event)| stamper.stamp_ahead(event, ahead)).collect();
+        self.write(&envelopes, None, reserve, durability)
     }
 
     /// Whether an event is a denial that goes to the ring, because its name has too many.
@@ -112,7 +119,7 @@ impl Journal {
             if missing > 0 {
                 let about = AuditDropped { dropped: missing, since: self.taken_at, most: None };
                 let envelope = self.stamper.stamp(about.into());
-                self.write(envelope, Some(event.number - 1), false, Durability::Soon)?;
+                self.write(&[envelope], Some(event.number - 1), false, Durability::Soon)?;
                 self.dropped = self.dropped.saturating_add(missing);
                 counter!("access_audit_dropped_total").increment(missing);
                 warn!("{missing} events that strangers caused were overwritten");
@@ -120,7 +127,7 @@ impl Journal {
             }
             let time = read.time;
             let envelope = Envelope { time, extra: read.extra, ..self.stamper.stamp(read.event) };
-            self.write(envelope, Some(event.number), false, Durability::Soon)?;
+            self.write(&[envelope], Some(event.number), false, Durability::Soon)?;
             self.taken = event.number;
             self.taken_at = time;
         }
@@ -129,29 +136,53 @@ impl Journal {
 
     fn write(
         &mut self,
-        envelope: Envelope,
+        envelopes: &[Envelope],
         origin: Option<u64>,
         reserve: bool,
         durability: Durability,
     ) -> Result<u64, AuditError> {
-        let json = encode(&envelope)?;
-        let line = Line { number: envelope.seq, origin, json: &json }.encode();
-        let len = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.clear();
+        let written = self.write_lines(&mut lines, envelopes, origin, reserve, durability);
+        if lines.capacity() <= KEPT {
+            self.lines = lines;
+        }
+        written
+    }
+
+    fn write_lines(
+        &mut self,
+        lines: &mut Vec<u8>,
+        envelopes: &[Envelope],
+        origin: Option<u64>,
+        reserve: bool,
+        durability: Durability,
+    ) -> Result<u64, AuditError> {
+        let mut places = Vec::with_capacity(envelopes.len());
+        for envelope in envelopes {
+            let place = append_line(lines, envelope.seq, origin, |out| envelope.append_json(out));
+            let place = place.map_err(|err| unavailable(err.to_string()))?;
+            check_size(envelope, place.len())?;
+            places.push(place);
+        }
+        let len = u64::try_from(lines.len()).unwrap_or(u64::MAX);
         let kept = if reserve { 0 } else { self.options.reserve_bytes };
         if self.bytes().saturating_add(len) > self.options.max_bytes.saturating_sub(kept) {
             return Err(AuditError::Full);
         }
-        let mut appended = self.append(&line);
+        let mut appended = self.append(lines);
         if let Err(Failed::Clean(err)) = &appended
             && reserve
             && files::is_full(err)
             && self.give_up_reserve()
         {
-            appended = self.append(&line);
+            appended = self.append(lines);
         }
         appended.map_err(|failed| self.refuse(failed))?;
-        self.stamper.commit(&envelope);
-        self.open_sessions.note(&envelope, &json);
+        for (envelope, place) in envelopes.iter().zip(places) {
+            self.stamper.commit(envelope);
+            self.open_sessions.note(envelope, lines.get(place).unwrap_or_default());
+        }
         let file = Arc::clone(&self.active.file);
         Ok(self.written(file, durability))
     }
@@ -290,11 +321,16 @@ impl Journal {
 
 fn encode(envelope: &Envelope) -> Result<Vec<u8>, AuditError> {
     let json = envelope.to_json().map_err(|err| unavailable(err.to_string()))?;
-    if json.len() > MAX_EVENT_BYTES {
-        let name = envelope.event.name().to_owned();
-        return Err(AuditError::TooLarge { name, size: json.len(), max: MAX_EVENT_BYTES });
-    }
+    check_size(envelope, json.len())?;
     Ok(json)
+}
+
+fn check_size(envelope: &Envelope, size: usize) -> Result<(), AuditError> {
+    if size > MAX_EVENT_BYTES {
+        let name = envelope.event.name().to_owned();
+        return Err(AuditError::TooLarge { name, size, max: MAX_EVENT_BYTES });
+    }
+    Ok(())
 }
 
 pub(super) fn unavailable(why: String) -> AuditError {

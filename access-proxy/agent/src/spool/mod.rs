@@ -162,7 +162,7 @@ impl SpoolSink {
         let abandoned = self.lock().open_sessions.ends(last_seen);
         let count = abandoned.len();
         for event in abandoned {
-            self.write(event, Durability::Soon)?;
+            self.write(vec![event], Durability::Soon)?;
         }
         Ok(count)
     }
@@ -200,20 +200,50 @@ impl SpoolSink {
         drop(acked.wait_for(|acked| *acked >= last).await);
     }
 
-    fn write(&self, event: Event, durability: Durability) -> Result<u64, AuditError> {
-        let (stranger, generation) = {
+    fn write(&self, events: Vec<Event>, durability: Durability) -> Result<u64, AuditError> {
+        let (written, wake, strangers) = {
             let mut journal = self.lock();
-            if event.is_by_stranger() || journal.is_denial_too_many(&event) {
-                (true, journal.accept_stranger(event, durability)?)
-            } else {
-                (false, journal.accept(event, durability, self.entitled)?)
-            }
+            let (idle, ring) = (journal.unsynced.is_empty(), journal.ring.next());
+            let written = self.write_to(&mut journal, events, durability);
+            // Once something waits for it, the syncer looks again by itself: waking it for each
+            // event would cost more than writing one.
+            let wake = durability == Durability::Synced || (idle && !journal.unsynced.is_empty());
+            (written, wake, journal.ring.next() > ring)
         };
-        self.shared().work.notify_one();
-        if stranger {
+        if wake {
+            self.shared().work.notify_one();
+        }
+        if strangers {
             self.shared().strangers.send_modify(|tick| *tick = tick.wrapping_add(1));
         }
-        Ok(generation)
+        written
+    }
+
+    fn write_to(
+        &self,
+        journal: &mut Journal,
+        events: Vec<Event>,
+        durability: Durability,
+    ) -> Result<u64, AuditError> {
+        let mut others = Vec::with_capacity(events.len());
+        for event in events {
+            if event.is_by_stranger() || journal.is_denial_too_many(&event) {
+                journal.accept_stranger(event, durability)?;
+            } else {
+                others.push(event);
+            }
+        }
+        if !others.is_empty() {
+            journal.accept(others, durability, self.entitled)?;
+        }
+        Ok(journal.generation)
+    }
+
+    async fn accepted(&self, generation: u64, durability: Durability) -> Result<(), AuditError> {
+        match durability {
+            Durability::Soon => Ok(()),
+            Durability::Synced => self.wait_synced(generation).await,
+        }
     }
 
     async fn wait_synced(&self, generation: u64) -> Result<(), AuditError> {
@@ -256,11 +286,17 @@ impl Drop for Handle {
 #[async_trait]
 impl AuditSink for SpoolSink {
     async fn accept(&self, event: Event, durability: Durability) -> Result<(), AuditError> {
-        let generation = self.write(event, durability)?;
-        match durability {
-            Durability::Soon => Ok(()),
-            Durability::Synced => self.wait_synced(generation).await,
-        }
+        let generation = self.write(vec![event], durability)?;
+        self.accepted(generation, durability).await
+    }
+
+    async fn accept_all(
+        &self,
+        events: Vec<Event>,
+        durability: Durability,
+    ) -> Result<(), AuditError> {
+        let generation = self.write(events, durability)?;
+        self.accepted(generation, durability).await
     }
 }
 
