@@ -96,8 +96,12 @@ impl Relay {
         loop {
             while !self.up.pending.is_empty() {
                 let before = self.up.pending.len();
-                ready!(self.stream.poll_write_chunk(cx, &mut self.up.pending))
-                    .map_err(io::Error::other)?;
+                if ready!(self.stream.poll_write_chunk(cx, &mut self.up.pending)).is_err() {
+                    // Who takes no more may have said why, and that is still to go down.
+                    self.up.pending = Bytes::new();
+                    self.up.state = State::Done;
+                    break;
+                }
                 self.passed.up += (before - self.up.pending.len()) as u64;
             }
             match self.up.state {
