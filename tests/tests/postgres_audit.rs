@@ -144,7 +144,6 @@ fn nothing_is_missing_when_auth_was_away() {
     types(602..=700, &psql);
     site.cluster.start_auth();
     types(701..=STATEMENTS, &psql);
-    drop(types);
     drop(keys);
     assert_eq!(psql.wait(), Some(0));
     let trail = trail(&site);

@@ -59,7 +59,8 @@ fn people_who_may_not() {
 
     // A database that is not there.
     let done = psql(&with("host=orders.db", "host=ordres.db"));
-    assert!(done.code == 2 && done.out.is_empty() && !done.err.is_empty(), "{done:?}");
+    // Its name is in the client's TLS, and that is where the answer can be.
+    says(&done, &["unrecognized name"]);
     let connect = ["db", "connect", "--db-user=reader", "ordres"];
     site.access("alice", &connect).fails(1, "there is no database ordres");
     site.access("alice", &["db", "login", "ordres"]).fails(1, "access db ls");
@@ -76,8 +77,15 @@ fn people_who_may_not() {
     let theirs = other.home("alice").join(other.proxy_addr.replace(':', "_"));
     let foreign =
         format!("{files} sslcert={dir}/tls.crt sslkey={dir}/tls.key", dir = theirs.display());
-    let done = psql(&foreign);
-    says(&done, &["unknown ca"]);
+    // The client has sent more by the time that it is told why. A connection that is closed over
+    // words that nobody read can lose what was said on it, which is TCP's way.
+    let told = (0..30).filter(|_| {
+        let done = psql(&foreign);
+        says(&done, &["SSL"]);
+        done.err.contains("unknown ca")
+    });
+    let told = told.count();
+    assert!(told >= 25, "only {told} of 30 were told why");
     // An SSH certificate cannot be given to psql: libpq takes X.509 alone.
     let folder = site.cluster.home("alice").join(site.cluster.proxy_addr.replace(':', "_"));
     let ssh = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
@@ -160,13 +168,12 @@ fn databases_that_are_not_what_they_should_be() {
         while way.query("select 1").code == 0 {
             assert!(Instant::now() < until, "{}: it is still served", way.name);
         }
-        let done = way.query("select 1");
-        assert!(done.code == 2 && done.out.is_empty() && !done.err.is_empty(), "{done:?}");
+        let words = match way.name {
+            "access proxy db --tunnel" => "there is no database orders, or its agent is not",
+            _ => "unrecognized name",
+        };
+        says(&way.query("select 1"), &[words]);
     }
-    says(
-        &ways[2].query("select 1"),
-        &["there is no database orders, or its agent is not connected"],
-    );
     site.cluster.start_agent();
     site.cluster.wait_for_node("web-1");
     for way in &ways {
