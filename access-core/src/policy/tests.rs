@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::fixtures::*;
 use super::*;
 use crate::document::Document;
-use crate::identity::{MfaProof, Service, VerifiedIdentity};
+use crate::identity::{MfaProof, Service, Subject, VerifiedIdentity};
 use crate::ids::{HostId, RoleName};
 use crate::resource::{ResourceKind, ResourceRef};
 use crate::role::{AccountKind, CreateDbUserMode, RoleDocument};
