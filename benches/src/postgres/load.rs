@@ -94,5 +94,5 @@ pub(super) fn idle(folder: &Path, conninfo: &str, sessions: usize) -> Result<Run
     std::fs::write(&path, "SELECT 1;\n\\sleep 600 s\n")?;
     let mut pgbench = Command::new("pgbench");
     pgbench.args(["-n", "-t", "1", "-c", &sessions.to_string(), "-f"]).arg(path).arg(conninfo);
-    Ok(Running(pgbench.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
+    Ok(Running(pgbench.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?))
 }

@@ -26,7 +26,7 @@ use pki::Authority;
 use server::{ACCOUNT, DATABASE, Postgres, wait_for};
 
 /// How many idle sessions are weighed.
-const IDLE_SESSIONS: usize = 200;
+const IDLE_SESSIONS: usize = 60;
 
 /// The contenders, in the order in which they take turns.
 const NAMES: [&str; 4] =
