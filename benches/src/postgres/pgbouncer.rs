@@ -25,6 +25,7 @@ impl PgBouncer {
     ///
     /// # Errors
     /// When it is not installed, or does not start.
+    #[allow(clippy::disallowed_methods, reason = "it only looks whether somebody listens")]
     pub(super) fn start(folder: &Path, authority: &Authority, postgres: &Postgres) -> Result<Self> {
         let own = folder.join("pgbouncer");
         fs::create_dir(&own)?;
