@@ -275,6 +275,27 @@ async fn strangers_take_no_more_than_their_share() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_shows_a_certificate_is_no_stranger() {
+    let (auth, _, proxy) = cluster().await;
+    let dir = tempfile::tempdir().unwrap();
+    let running =
+        start_with(&auth, dir.path(), &proxy, |builder| builder.max_unauthenticated(2, 1)).await;
+    eventually("a tunnel", || proxy.tunnels.list().len() == 1).await;
+    let (chain, keys) = auth.issue_user("good", auth.inner.clock.now());
+    let key = Arc::new(SharedKey::new(chain, keys.tls.to_rustls()).unwrap());
+    // Their sessions stay open, all from one address.
+    let mut open = Vec::new();
+    for _ in 0..5 {
+        let name = "web-1.node.example.com";
+        let mut client =
+            connect_as(&auth, &proxy, name, Some(Arc::clone(&key))).await.expect("there is room");
+        assert_eq!(echo(&mut client, b"hello").await.unwrap(), b"hello");
+        open.push(client);
+    }
+    running.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn is_back_within_two_seconds_of_a_killed_proxy() {
     let (auth, auth_address, proxy) = cluster().await;
     let dir = tempfile::tempdir().unwrap();

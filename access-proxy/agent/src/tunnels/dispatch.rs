@@ -210,7 +210,10 @@ impl Dispatcher {
                         let stream = Box::new(stream);
                         // Who showed a certificate of the cluster is no stranger.
                         let admission = match peer {
-                            Some(_) => Admission::unlimited(),
+                            Some(_) => {
+                                drop(place);
+                                Admission::unlimited()
+                            }
                             None => Admission::holding(place),
                         };
                         Incoming {
