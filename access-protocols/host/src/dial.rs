@@ -43,7 +43,10 @@ pub(crate) async fn connect(host: &str, port: u16, deadline: Duration) -> io::Re
     Err(last)
 }
 
-#[allow(clippy::disallowed_methods, reason = "the one place that dials: its callers hold a permit, or a probe")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place that dials: its callers hold a permit, or a probe"
+)]
 async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
     TcpStream::connect(address).await
 }
