@@ -22,6 +22,7 @@ pub mod labels;
 #[doc(hidden)]
 pub mod oracle;
 pub mod policy;
+mod prefixed;
 pub mod protocol;
 pub mod reach;
 pub mod recording;
@@ -34,5 +35,6 @@ pub mod tls;
 pub use gate::{Gate, Permit};
 pub use identity::{Identity, TrustStore, VerifiedIdentity};
 pub use ids::*;
+pub use prefixed::Prefixed;
 pub use resource::{Resource, ResourceKind, ResourceRef};
 pub use time::{Clock, Timestamp, Validity};

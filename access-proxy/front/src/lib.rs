@@ -24,7 +24,6 @@ mod hello;
 mod limits;
 #[doc(hidden)]
 pub mod oracle;
-mod prefixed;
 mod prelude;
 mod proxy_header;
 mod reach;
@@ -37,9 +36,9 @@ mod underway;
 mod upstream;
 mod web;
 
+pub use access_core::Prefixed;
 pub use front::{Front, FrontError, FrontOptions, FrontParts};
 pub use limits::Limits;
-pub use prefixed::Prefixed;
 pub use prelude::{ClientStream, Outcome, Prelude, Recognised};
 pub use reach::TunnelReach;
 pub use route::{ROUTES, Route, RouteRule, route};

@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 
+use access_core::Prefixed;
 use async_trait::async_trait;
 use tokio::net::TcpStream;
-
-use crate::prefixed::Prefixed;
 
 /// A client's connection, with the bytes that were looked at still in it.
 pub type ClientStream = Prefixed<TcpStream>;

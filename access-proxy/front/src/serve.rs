@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use access_core::Prefixed;
 use access_core::identity::{Service, VerifiedIdentity};
 use access_core::resource::DnsResource;
 use access_core::tls::{Ends, peer_identity, write_origin};
@@ -19,7 +20,6 @@ use tracing::{debug, warn};
 use crate::first::{First, recognise};
 use crate::front::{Front, FrontParts};
 use crate::hello::{UNRECOGNIZED_NAME, read_route};
-use crate::prefixed::Prefixed;
 use crate::prelude::{ClientStream, Outcome};
 use crate::relay::relay;
 use crate::route::Route;
