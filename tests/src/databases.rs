@@ -144,7 +144,8 @@ impl Way {
 
     /// The same on a terminal of its own, with a person before it.
     pub fn psql_on_terminal(&self) -> Process {
-        let line = format!("{} -X -P pager=off", self.line);
+        // Without `exec`, a shell that stays (dash, where SHELL is not set) takes the Ctrl-C as well.
+        let line = format!("exec {} -X -P pager=off", self.line);
         let mut command = Command::new("script");
         command.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
