@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::hub::Change;
+use crate::hub::{Change, position};
 use crate::item::expired;
 use crate::{Batch, Error, Expect, Item, Key, KeyRange, NewItem, Operation, Revision, UnixMillis};
 
@@ -125,9 +125,10 @@ impl<R: Rows> Applier<'_, R> {
         self.seq += 1;
         self.rows.write(&item, self.seq)?;
         self.changes.push(Arc::new(Change {
-            seq: self.seq,
+            position: position(self.seq),
             key: item.key.clone(),
             item: Some(item),
+            mark: 0,
         }));
         Ok(())
     }
@@ -135,7 +136,12 @@ impl<R: Rows> Applier<'_, R> {
     fn remove(&mut self, key: &Key) -> Result<Outcome, Error> {
         self.seq += 1;
         self.rows.remove(key, self.seq)?;
-        self.changes.push(Arc::new(Change { seq: self.seq, key: key.clone(), item: None }));
+        self.changes.push(Arc::new(Change {
+            position: position(self.seq),
+            key: key.clone(),
+            item: None,
+            mark: 0,
+        }));
         Ok(Outcome::Done)
     }
 

@@ -106,6 +106,14 @@ pub enum Error {
         /// Its permission bits.
         mode: u32,
     },
+    /// The database can't be used as it is set up.
+    #[error("{setting}: {reason}")]
+    Setting {
+        /// The setting to change, as it is called in the configuration: `storage.conn_string`.
+        setting: &'static str,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// The store was closed.
     #[error("the store is closed; open it again")]
     Closed,

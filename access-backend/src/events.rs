@@ -87,6 +87,23 @@ pub struct EventCursor {
     pub(crate) seq: u64,
 }
 
+impl EventCursor {
+    /// When the event happened; for engines, as the other two.
+    pub fn time(&self) -> UnixMillis {
+        self.time
+    }
+
+    /// Who numbered it.
+    pub fn writer(&self) -> &str {
+        &self.writer
+    }
+
+    /// Its number with that writer.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+}
+
 /// A store of events that is only appended to, apart from retention.
 #[async_trait]
 pub trait EventStore: fmt::Debug + Send + Sync + 'static {

@@ -12,18 +12,22 @@ use tokio::sync::mpsc;
 use crate::{Error, Item, Key, Position, Prefix, WatchEvent};
 
 /// One committed change of one key.
-#[derive(Debug)]
-pub(crate) struct Change {
-    /// The place in the stream of changes; rises with each change, not always by one.
-    pub(crate) seq: u64,
-    pub(crate) key: Key,
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The place in the stream of changes; rises with each change.
+    pub position: Position,
+    /// The row's name.
+    pub key: Key,
     /// The row as written; `None` when it was deleted.
-    pub(crate) item: Option<Item>,
+    pub item: Option<Item>,
+    /// What else the engine knows of it, for [`Subscription::next_where`]; watchers see nothing of it.
+    pub mark: u128,
 }
 
 impl Change {
-    pub(crate) fn event(&self) -> WatchEvent {
-        let position = position(self.seq);
+    /// What a watcher sees of it.
+    pub fn event(&self) -> WatchEvent {
+        let position = self.position;
         match &self.item {
             Some(item) => WatchEvent::Changed { item: item.clone(), position },
             None => WatchEvent::Deleted { key: self.key.clone(), position },
@@ -31,6 +35,7 @@ impl Change {
     }
 }
 
+/// The position of a store that numbers its changes.
 pub(crate) fn position(seq: u64) -> Position {
     Position::from_bits(u128::from(seq))
 }
@@ -43,8 +48,9 @@ pub(crate) fn random_gap() -> u64 {
     std::hash::RandomState::new().build_hasher().finish() >> 32
 }
 
+/// The watchers of one store in one process.
 #[derive(Debug)]
-pub(crate) struct Hub {
+pub struct Hub {
     capacity: usize,
     inner: Mutex<Inner>,
 }
@@ -65,7 +71,7 @@ struct Watcher {
 
 /// A watcher's end. Dropping it signs off.
 #[derive(Debug)]
-pub(crate) struct Subscription {
+pub struct Subscription {
     hub: Arc<Hub>,
     id: u64,
     queue: mpsc::Receiver<Arc<Change>>,
@@ -73,12 +79,15 @@ pub(crate) struct Subscription {
 
 impl Hub {
     /// A hub whose watchers may be `capacity` changes behind.
-    pub(crate) fn new(capacity: usize) -> Arc<Self> {
+    pub fn new(capacity: usize) -> Arc<Self> {
         Arc::new(Self { capacity: capacity.max(1), inner: Mutex::default() })
     }
 
-    /// Everything published from now on below `prefixes`, which are disjoint.
-    pub(crate) fn subscribe(self: &Arc<Self>, prefixes: &[Prefix]) -> Result<Subscription, Error> {
+    /// Everything published from now on below `prefixes`, which are disjoint: see [`Prefix::disjoint`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where there is no prefix, [`Error::Closed`] after [`Hub::close`].
+    pub fn subscribe(self: &Arc<Self>, prefixes: &[Prefix]) -> Result<Subscription, Error> {
         if prefixes.is_empty() {
             return Err(Error::invalid("watch", "it names no prefix"));
         }
@@ -97,7 +106,7 @@ impl Hub {
     }
 
     /// Queues committed changes. The caller publishes in the order of its commits.
-    pub(crate) fn publish(&self, changes: &[Arc<Change>]) {
+    pub fn publish(&self, changes: &[Arc<Change>]) {
         let mut inner = self.lock();
         if inner.watchers.is_empty() {
             return;
@@ -119,13 +128,20 @@ impl Hub {
         }
     }
 
+    /// Cuts every watcher off, since changes may have been missed; each learns that it has to begin again.
+    pub fn reset(&self) {
+        let mut inner = self.lock();
+        *inner = Inner { closed: inner.closed, next_id: inner.next_id, ..Inner::default() };
+    }
+
     /// Ends every watch, and refuses new ones.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         let mut inner = self.lock();
         *inner = Inner { closed: true, next_id: inner.next_id, ..Inner::default() };
     }
 
-    pub(crate) fn watches(&self) -> usize {
+    /// How many watchers there are.
+    pub fn watches(&self) -> usize {
         self.lock().watchers.len()
     }
 
@@ -154,18 +170,36 @@ impl Inner {
 
 impl Subscription {
     /// The changes after `after`, as they come.
-    pub(crate) fn live(self, after: u64) -> impl Stream<Item = Result<WatchEvent, Error>> + Send {
+    pub(crate) fn live(
+        self,
+        after: Position,
+    ) -> impl Stream<Item = Result<WatchEvent, Error>> + Send {
         stream::unfold(self, move |mut subscription| async move {
             let event = subscription.next(after).await;
             Some((event, subscription))
         })
     }
 
-    /// The next event after `after`; [`WatchEvent::Reset`] for ever once something was missed.
-    pub(crate) async fn next(&mut self, after: u64) -> Result<WatchEvent, Error> {
+    /// The next event after `after`; [`WatchEvent::Reset`] for ever once something was missed. Safe to drop and call
+    /// again.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] after [`Hub::close`].
+    pub async fn next(&mut self, after: Position) -> Result<WatchEvent, Error> {
+        self.next_where(|change| change.position > after).await
+    }
+
+    /// The next event of a change that `wanted` takes; as [`Subscription::next`] otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] after [`Hub::close`].
+    pub async fn next_where(
+        &mut self,
+        wanted: impl Fn(&Change) -> bool + Send,
+    ) -> Result<WatchEvent, Error> {
         loop {
             match self.queue.recv().await {
-                Some(change) if change.seq <= after => {}
+                Some(change) if !wanted(&change) => {}
                 Some(change) => return Ok(change.event()),
                 None if self.hub.is_closed() => return Err(Error::Closed),
                 None => return Ok(WatchEvent::Reset),

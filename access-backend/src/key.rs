@@ -134,7 +134,7 @@ impl Prefix {
     }
 
     /// `prefixes` in order, without those that another one covers: no key matches two of what is left.
-    pub(crate) fn disjoint(prefixes: &[Self]) -> Vec<Self> {
+    pub fn disjoint(prefixes: &[Self]) -> Vec<Self> {
         let mut kept: Vec<Self> = Vec::new();
         let mut sorted = prefixes.to_vec();
         sorted.sort();
@@ -180,8 +180,8 @@ impl KeyRange {
         *key.0 >= *self.start && self.end.as_ref().is_none_or(|end| *key.0 < **end)
     }
 
-    /// The part of the range after `key`.
-    pub(crate) fn after(&self, key: &str) -> Self {
+    /// The part of the range after `key`; for engines.
+    pub fn after(&self, key: &str) -> Self {
         // No key orders between `key` and `key` with a NUL, which no key may hold.
         let next = format!("{key}\0");
         let start = if *next > *self.start { next.into() } else { self.start.clone() };

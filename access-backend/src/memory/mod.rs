@@ -208,7 +208,7 @@ impl Backend for Memory {
         drop(state);
         let head =
             stream::iter(head.into_iter().chain([WatchEvent::Ready(position(last))]).map(Ok));
-        Ok(Watch::new(head.chain(subscription.live(last))))
+        Ok(Watch::new(head.chain(subscription.live(position(last)))))
     }
 
     async fn sweep(&self, limit: usize) -> Result<usize, Error> {

@@ -42,14 +42,14 @@ impl State {
 
     /// The number of the last change.
     pub(super) fn last(&self) -> u64 {
-        self.history.back().map_or(self.floor, |change| change.seq)
+        self.history.back().map_or(self.floor, |change| number(change))
     }
 
     pub(super) fn remember(&mut self, changes: Vec<Arc<Change>>) {
         self.history.extend(changes);
         while self.history.len() > self.history_limit {
             if let Some(forgotten) = self.history.pop_front() {
-                self.floor = forgotten.seq;
+                self.floor = number(&forgotten);
             }
         }
     }
@@ -59,7 +59,7 @@ impl State {
         let skip = if from == position(self.floor) {
             0
         } else {
-            self.history.binary_search_by_key(&from, |change| position(change.seq)).ok()? + 1
+            self.history.binary_search_by_key(&from, |change| change.position).ok()? + 1
         };
         Some(self.history.range(skip..))
     }
@@ -141,4 +141,9 @@ impl Rows for State {
         let gone = self.expiries.iter().take_while(|(expires, _)| *expires <= now).take(limit);
         Ok(gone.map(|(_, key)| key.clone()).collect())
     }
+}
+
+/// The number of a change of this engine.
+fn number(change: &Change) -> u64 {
+    u64::try_from(change.position.to_bits()).unwrap_or(u64::MAX)
 }

@@ -75,7 +75,7 @@ impl State {
                 return Ok(event);
             }
             if let Some(after) = self.live_after {
-                return self.subscription.next(after).await;
+                return self.subscription.next(position(after)).await;
             }
             match self.parts.recv().await {
                 Some(Part::Events(events)) => self.pending.extend(events),
@@ -143,7 +143,11 @@ fn send(connection: &mut Connection, request: &Request, mut out: Out) -> Result<
                 }
                 let item = read::get(&transaction, path, &key)?;
                 let len = item.as_ref().map_or(0, |item| item.value.len());
-                if !chunk.push(Change { seq, key, item }.event(), len, &mut out)? {
+                if !chunk.push(
+                    Change { position: position(seq), key, item, mark: 0 }.event(),
+                    len,
+                    &mut out,
+                )? {
                     return Ok(());
                 }
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use access_auth::{AuthService, Options, Storage, StoreClock};
 use access_backend::{Memory, MemoryOptions, Sqlite, SqliteOptions};
+use access_backend_sql::{Engine, Sql, SqlOptions};
 use access_core::ClusterName;
 use access_core::time::Clock;
 use access_daemon::config::StorageType;
@@ -75,10 +76,36 @@ async fn open_storage(
             let options = MemoryOptions { clock, ..MemoryOptions::default() };
             Ok(Storage::from(Arc::new(Memory::new(options))))
         }
-        StorageType::Cockroachdb | StorageType::Postgres => {
-            Err(Exit::usage("storage.type: this version keeps its state in sqlite or memory only"))
-        }
+        StorageType::Cockroachdb => open_sql(config, Engine::CockroachDb, clock).await,
+        StorageType::Postgres => open_sql(config, Engine::Postgres, clock).await,
     }
+}
+
+async fn open_sql(
+    config: &Config,
+    engine: Engine,
+    clock: Arc<StoreClock>,
+) -> Result<Storage, Exit> {
+    let storage = &config.access.storage;
+    let Some(conn_string) = &storage.conn_string else {
+        return Err(Exit::usage(format!(
+            "storage.conn_string: type {engine} needs it: postgres://USER@HOST:PORT/DATABASE"
+        )));
+    };
+    let mut options = SqlOptions::new(engine, conn_string).map_err(Exit::usage)?;
+    options.clock = clock;
+    if let Some(other) = &storage.change_feed_conn_string {
+        options.feed_conn = Some(other.parse().map_err(|error| {
+            let error = format!("{error}");
+            let text = error.replace("storage.conn_string", "storage.change_feed_conn_string");
+            Exit::usage(text)
+        })?);
+    }
+    if let Some(cron) = &storage.ttl_job_cron {
+        options.ttl_job_cron.clone_from(cron);
+    }
+    let store = Sql::open(options).await.map_err(Exit::failed)?;
+    Ok(Storage::from(Arc::new(store)))
 }
 
 /// Refuses to make a cluster where there was one: with a store that is empty or gone, beside a log

@@ -87,6 +87,11 @@ const NO_PROTOCOL: &[Never] = &[
 pub(super) const MEMBERS: &[CrateRule] = &[
     member("access-core", &[], NO_IO),
     member("access-backend", &[], &[]),
+    member(
+        "access-backend-sql",
+        &["access-backend"],
+        &[("access-core", "a store knows no user, role or certificate")],
+    ),
     member("access-ca", &["access-core"], &[]),
     member("access-client", &["access-core"], NO_AUTHORITY),
     member(
@@ -136,6 +141,7 @@ pub(super) const MEMBERS: &[CrateRule] = &[
         &[
             "access-core",
             "access-backend",
+            "access-backend-sql",
             "access-ca",
             "access-client",
             "access-auth",
@@ -184,6 +190,7 @@ pub(super) const MEMBERS: &[CrateRule] = &[
 /// Crates that only some of ours may import, tests apart.
 pub(super) const OWNED: &[(&str, &[&str], &str)] = &[
     ("rusqlite", &["access-backend"], "state is reached through access-backend"),
+    ("tokio-postgres", &["access-backend-sql"], "state is reached through access-backend-sql"),
     ("argon2", &["access-auth"], "passwords are hashed by access-auth"),
     // The end-to-end tests forge certificates with it; the benches make those of other programs.
     ("rcgen", &["access-ca", "access-e2e", "access-benches"], "certificates are made by access-ca"),

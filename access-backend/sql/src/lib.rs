@@ -1,0 +1,65 @@
+//! The store of [`access_backend`] over PostgreSQL and CockroachDB, for any number of processes at once.
+//!
+//! ```no_run
+//! use access_backend::{Backend, Key};
+//! use access_backend_sql::{Engine, Sql, SqlOptions};
+//!
+//! # async fn example() -> Result<(), access_backend::Error> {
+//! let options = SqlOptions::new(
+//!     Engine::Postgres,
+//!     "postgres://access@db.example.com/access_backend?sslmode=verify-full\
+//!      &sslrootcert=/etc/access/db-ca.crt&sslcert=/etc/access/db.crt&sslkey=/etc/access/db.key",
+//! )?;
+//! let store = Sql::open(options).await?;
+//! assert_eq!(store.get(&Key::parse("/users/danielle")?).await?, None);
+//! store.close().await
+//! # }
+//! ```
+//!
+//! # What holds
+//!
+//! * A write is one transaction and, wherever the database allows it, one statement and one round trip. It carries a
+//!   revision of 128 random bits.
+//! * A transaction that meets others is tried again, with pauses, a bounded number of times: [`Stats::retries`].
+//! * A connection that breaks while a write is under way leaves it open whether that was committed. On PostgreSQL the
+//!   old session is ended first and the revision is then looked up in the change log, so that the write is repeated
+//!   exactly if it did not happen. On CockroachDB a row that has the revision proves the write; without that proof the
+//!   answer is an error that says so.
+//! * On PostgreSQL, operations on one store are linearizable over all processes: see `statements/postgres.rs` for how.
+//!   On CockroachDB they are serializable, and operations on one key are linearizable.
+//! * All watches of a process share one feed. PostgreSQL's is the table `kv_log`, read in the order of transactions;
+//!   CockroachDB's is a change feed. A position can be taken to another process on the same database.
+//!
+//! # What has met which database
+//!
+//! | | PostgreSQL | CockroachDB |
+//! | --- | --- | --- |
+//! | the conformance suite | in this crate's tests, with connections cut throughout | with `ACCESS_TEST_COCKROACHDB_URL` |
+//! | change feeds | | a scripted server on the PostgreSQL wire |
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod conn_string;
+mod dialect;
+mod errors;
+mod events;
+mod feed;
+mod options;
+mod pool;
+mod schema;
+mod sql;
+mod statements;
+mod store;
+mod sweep;
+mod tls;
+mod types;
+mod watch;
+mod write;
+
+pub use conn_string::{ConnString, Pooling, SslMode, TlsFiles};
+pub use dialect::Engine;
+pub use options::SqlOptions;
+pub use sql::Sql;
+pub use store::Stats;

@@ -1,0 +1,109 @@
+//! CockroachDB's. Its transactions are serializable, so that nothing has to be locked; it has no change log, since it
+//! has change feeds. A statement may change a table once only, so that a batch is several.
+
+use super::Statements;
+
+pub(crate) const COCKROACHDB: Statements = Statements {
+    session: "SET default_transaction_isolation = 'serializable'; \
+        SET statement_timeout = '30s'; \
+        SET idle_in_transaction_session_timeout = '60s'; \
+        SELECT session_id, '', 'false' FROM [SHOW session_id]",
+    migrate_begin: "",
+    migrate_end: "",
+    migrations: &["
+CREATE TABLE IF NOT EXISTS kv (
+    key BYTES PRIMARY KEY,
+    value BYTES NOT NULL,
+    expires TIMESTAMPTZ,
+    revision UUID NOT NULL,
+    INDEX kv_expires (expires)
+) WITH (ttl_expiration_expression = 'expires', ttl_job_cron = '{ttl_job_cron}');
+CREATE TABLE IF NOT EXISTS events (
+    writer BYTES NOT NULL,
+    seq INT8 NOT NULL,
+    time INT8 NOT NULL,
+    name STRING NOT NULL,
+    \"user\" STRING,
+    json BYTES NOT NULL,
+    PRIMARY KEY (writer, seq),
+    INDEX events_time (time, writer, seq),
+    INDEX events_name (name, time, writer, seq),
+    INDEX events_user (\"user\", time, writer, seq)
+);
+CREATE TABLE IF NOT EXISTS event_writers (
+    writer BYTES PRIMARY KEY,
+    last_seq INT8 NOT NULL
+);"],
+
+    get: "SELECT value, expires, revision FROM kv \
+        WHERE key = $1 AND (expires IS NULL OR expires > $2)",
+    page: "SELECT key, value, expires, revision FROM kv \
+        WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4",
+    look: "SELECT revision FROM kv WHERE key = $1 AND (expires IS NULL OR expires > $2)",
+    begin_read: "BEGIN READ ONLY",
+
+    create: "INSERT INTO kv (key, value, expires, revision) VALUES ($1, $2, $3, $4) \
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires, \
+        revision = excluded.revision WHERE kv.expires <= $5",
+    put: "UPSERT INTO kv (key, value, expires, revision) VALUES ($1, $2, $3, $4)",
+    update: "UPDATE kv SET value = $2, expires = $3, revision = $4 \
+        WHERE key = $1 AND revision = $6 AND (expires IS NULL OR expires > $5)",
+    delete: "DELETE FROM kv WHERE key = $1 AND $2::uuid IS NOT NULL \
+        AND (expires IS NULL OR expires > $3)",
+    delete_if: "DELETE FROM kv WHERE key = $1 AND $2::uuid IS NOT NULL \
+        AND revision = $4 AND (expires IS NULL OR expires > $3)",
+    keep_alive: "UPDATE kv SET expires = $2, revision = $3 \
+        WHERE key = $1 AND (expires IS NULL OR expires > $4)",
+    keep_alive_if: "UPDATE kv SET expires = $2, revision = $3 \
+        WHERE key = $1 AND revision = $5 AND (expires IS NULL OR expires > $4)",
+    delete_range_lock: None,
+    delete_range: "WITH w AS (DELETE FROM kv WHERE key >= $1 AND key < $2 \
+        AND $4::uuid IS NOT NULL RETURNING expires) \
+        SELECT count(*) FROM w WHERE expires IS NULL OR expires > $3",
+    sweep: "DELETE FROM kv WHERE expires <= $1 AND $3::uuid IS NOT NULL \
+        ORDER BY expires, key LIMIT $2",
+
+    batch_check: "SELECT min(c.i) FROM \
+        unnest($1::BYTES[], $2::INT2[], $3::UUID[]) WITH ORDINALITY AS c (k, want, rev, i) \
+        LEFT JOIN (SELECT key, revision FROM kv \
+        WHERE key = ANY ($1) AND (expires IS NULL OR expires > $4)) AS live ON live.key = c.k \
+        WHERE NOT CASE c.want WHEN 0 THEN live.key IS NULL WHEN 1 THEN live.key IS NOT NULL \
+        ELSE coalesce(live.revision = c.rev, false) END",
+    batch_hold: None,
+    batch: None,
+    batch_put: "UPSERT INTO kv (key, value, expires, revision) \
+        SELECT n.k, n.v, n.e, $4::UUID FROM \
+        unnest($1::BYTES[], $2::BYTES[], $3::TIMESTAMPTZ[]) AS n (k, v, e)",
+    batch_delete: "DELETE FROM kv WHERE key = ANY ($1::BYTES[])",
+
+    end_session: "CANCEL SESSION IF EXISTS $1",
+    session_there: None,
+    written: "SELECT revision FROM kv WHERE key = $1",
+
+    append_events: "WITH e AS (INSERT INTO events (writer, seq, time, name, \"user\", json) \
+        SELECT n.w, n.s, n.t, n.n, n.u, n.j FROM unnest($1::BYTES[], $2::INT8[], $3::INT8[], \
+        $4::STRING[], $5::STRING[], $6::BYTES[]) AS n (w, s, t, n, u, j) \
+        ON CONFLICT (writer, seq) DO NOTHING RETURNING writer, seq), \
+        w AS (INSERT INTO event_writers (writer, last_seq) \
+        SELECT writer, max(seq) FROM e GROUP BY writer \
+        ON CONFLICT (writer) DO UPDATE \
+        SET last_seq = greatest(event_writers.last_seq, excluded.last_seq) RETURNING 1) \
+        SELECT count(*) FROM e",
+    last_seq: "SELECT last_seq FROM event_writers WHERE writer = $1",
+    delete_events: "DELETE FROM events WHERE time < $1 ORDER BY time, writer, seq LIMIT $2",
+};
+
+/// What only this dialect has: change feeds.
+#[allow(dead_code, reason = "the feed")]
+pub(crate) mod feed {
+    /// Whether change feeds can be had at all.
+    pub(crate) const RANGEFEEDS: &str = "SHOW CLUSTER SETTING kv.rangefeed.enabled";
+    pub(crate) const ENABLE: &str = "SET CLUSTER SETTING kv.rangefeed.enabled = true";
+    /// The moment as the database orders its transactions.
+    pub(crate) const NOW: &str = "SELECT cluster_logical_timestamp()::STRING";
+    /// From a moment on; the moment goes in as text, since no parameter is allowed here.
+    pub(crate) const CREATE: &str = "CREATE CHANGEFEED FOR TABLE kv WITH cursor = '{cursor}', \
+        updated, resolved = '500ms', min_checkpoint_frequency = '500ms', envelope = 'wrapped', \
+        format = 'json'";
+    pub(crate) const STORE: &str = "SELECT store::STRING FROM backend_version";
+}

@@ -1,0 +1,331 @@
+//! The store: reads, writes, and what is done when the connection breaks in the middle of one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use access_backend::engine::{Hub, PageBuilder};
+use access_backend::{Cursor, Error, Item, Key, KeyRange, Page, Revision, UnixMillis};
+use futures::TryStreamExt;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::errors::{Failure, unavailable};
+use crate::feed::Feed;
+use crate::pool::{Conn, Pool, Session, bounded, jittered};
+use crate::statements::Statements;
+use crate::types::{Moment, Uuid, column, item, rest};
+use crate::write::{Op, Outcome, bounds, bytes, refusal};
+use crate::{Engine, SqlOptions};
+
+/// How often a transaction that met others is tried.
+const MOST_TRIES: u32 = 64;
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the handles, the feed and the sweeper of one store share.
+pub(crate) struct Shared {
+    pub(crate) options: SqlOptions,
+    pub(crate) pool: Pool,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) feed: Feed,
+    pub(crate) counters: Counters,
+    /// Snapshots of watches that are read at once: they leave connections to others.
+    pub(crate) snapshots: Semaphore,
+    /// Turns true when the store closes.
+    pub(crate) closing: watch::Sender<bool>,
+}
+
+/// What a store went through since it was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    retries: AtomicU64,
+    lost: AtomicU64,
+    resolved: AtomicU64,
+}
+
+/// What a store went through since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Transactions that met others and were tried again.
+    pub retries: u64,
+    /// Writes during which the connection broke.
+    pub lost: u64,
+    /// Those of them that turned out to have been committed.
+    pub resolved: u64,
+}
+
+impl Counters {
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            retries: self.retries.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+            resolved: self.resolved.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Runs what can be repeated until it is answered or there is no more patience. The expression may use `?` on the
+/// database's errors, and its value is a result with ours.
+macro_rules! repeat {
+    ($shared:expr, $conn:ident => $work:expr) => {{
+        let mut tries = $crate::store::Tries::new(&$shared.pool);
+        loop {
+            let $conn = $shared.pool.get(tries.deadline).await?;
+            let told = $crate::pool::bounded(async { $work }).await;
+            drop($conn);
+            match told {
+                Ok(done) => break done,
+                Err(error) => tries.failed(error.judge(&$shared.pool)).await?,
+            }
+        }
+    }};
+}
+pub(crate) use repeat;
+
+/// How often, and how soon, something is tried again.
+pub(crate) struct Tries {
+    pub(crate) deadline: Instant,
+    pause: Duration,
+}
+
+impl Tries {
+    pub(crate) fn new(pool: &Pool) -> Self {
+        Self { deadline: pool.deadline(), pause: FIRST_PAUSE }
+    }
+
+    /// Pauses; an error where trying again does not help, or not in time.
+    pub(crate) async fn failed(&mut self, failure: Failure) -> Result<(), Error> {
+        if matches!(failure, Failure::Final(_)) || Instant::now() + self.pause > self.deadline {
+            return Err(failure.into_error());
+        }
+        tokio::time::sleep(jittered(self.pause)).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}
+
+fn count(counter: &AtomicU64, name: &'static str) {
+    counter.fetch_add(1, Ordering::Relaxed);
+    metrics::counter!(name).increment(1);
+}
+
+impl Shared {
+    pub(crate) fn statements(&self) -> &'static Statements {
+        self.options.engine.statements()
+    }
+
+    pub(crate) fn now(&self) -> UnixMillis {
+        self.options.clock.now()
+    }
+
+    pub(crate) async fn get(&self, key: &Key) -> Result<Option<Item>, Error> {
+        let now = Moment(self.now());
+        repeat!(self, conn => {
+            let statement = conn.prepared(self.statements().get).await?;
+            let row = conn.client.query_opt(&statement, &[&bytes(key), &now]).await?;
+            Ok(row.map(|row| rest(&row, 0, key.clone())).transpose())
+        })
+    }
+
+    pub(crate) async fn page(
+        &self,
+        range: &KeyRange,
+        limit: usize,
+        after: Option<&Cursor>,
+    ) -> Result<Page, Error> {
+        let range = after.map_or_else(|| range.clone(), |at| range.after(at.key().as_str()));
+        let now = Moment(self.now());
+        repeat!(self, conn => {
+            let mut page = PageBuilder::new(limit);
+            let wanted = i64::try_from(page.wanted()).unwrap_or(i64::MAX);
+            let (start, end) = bounds(&range);
+            let statement = conn.prepared(self.statements().page).await?;
+            let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+                [&start, &end, &now, &wanted];
+            let rows = conn.client.query_raw(&statement, params).await?;
+            futures::pin_mut!(rows);
+            while let Some(row) = rows.try_next().await? {
+                match item(&row, 0).map(|item| page.offer(item)) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            Ok(Ok(page.finish()))
+        })
+    }
+
+    /// Runs a write until it is known whether it happened.
+    pub(crate) async fn write(&self, op: &Op) -> Result<(Outcome, Revision), Error> {
+        let deadline = self.pool.deadline();
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..MOST_TRIES {
+            let revision = Uuid::fresh();
+            let since = self.feed.low_mark();
+            let conn = self.pool.get(deadline).await?;
+            let sent = bounded(op.send(&conn, self.statements(), revision, self.now())).await;
+            let failure = match sent {
+                Ok(Outcome::Rows(0)) if op.key().is_some() => {
+                    drop(conn);
+                    match self.refused(op).await? {
+                        Some(error) => return Err(error),
+                        None => continue,
+                    }
+                }
+                Ok(outcome) => {
+                    self.feed.written();
+                    return Ok((outcome, revision.0));
+                }
+                Err(error) => error.judge(&self.pool),
+            };
+            match failure {
+                Failure::Conflict => {
+                    count(&self.counters.retries, "access_backend_sql_retries_total");
+                }
+                Failure::Lost(error) => {
+                    count(&self.counters.lost, "access_backend_sql_lost_connections_total");
+                    let session = conn.session.clone();
+                    drop(deadpool::managed::Object::take(conn));
+                    let told = self.resolve(op, revision, since, &session, &error, deadline);
+                    if let Some(outcome) = told.await? {
+                        count(&self.counters.resolved, "access_backend_sql_resolved_writes_total");
+                        self.feed.written();
+                        return Ok((outcome, revision.0));
+                    }
+                }
+                Failure::Busy(error) if Instant::now() + pause > deadline => return Err(error),
+                Failure::Busy(_) => {}
+                Failure::Final(error) => return Err(error),
+            }
+            if Instant::now() + pause > deadline {
+                break;
+            }
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        Err(unavailable("the transaction met others again and again; try again"))
+    }
+
+    /// Why a write of one row wrote none. Asked afterwards, since revisions do not come back: what is found then has
+    /// refused the write at that moment.
+    async fn refused(&self, op: &Op) -> Result<Option<Error>, Error> {
+        let Some(key) = op.key() else { return Ok(None) };
+        let now = Moment(self.now());
+        let found = repeat!(self, conn => {
+            let statement = conn.prepared(self.statements().look).await?;
+            let row = conn.client.query_opt(&statement, &[&bytes(key), &now]).await?;
+            Ok(row.map(|row| column::<Uuid>(&row, 0)).transpose())
+        })?;
+        Ok(refusal(op, found.map(|revision| revision.0)))
+    }
+
+    /// Finds out whether a write happened of which the answer was lost: `None` if it did not and never will.
+    ///
+    /// The session is ended first. Until it is gone it could still commit, after somebody has looked in vain.
+    async fn resolve(
+        &self,
+        op: &Op,
+        revision: Uuid,
+        since: i64,
+        session: &Session,
+        error: &Error,
+        deadline: Instant,
+    ) -> Result<Option<Outcome>, Error> {
+        // Long enough to see a database come back that was restarted in the middle.
+        let deadline = deadline.max(Instant::now() + self.options.patience / 2);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let conn = self.pool.get(deadline).await?;
+            let told = async {
+                self.end(&conn, session).await?;
+                if !self.gone(&conn, session).await? {
+                    return Ok(Told::StillThere);
+                }
+                self.written(&conn, op, revision, since).await
+            };
+            match bounded(told).await {
+                Ok(Told::Written(outcome)) => return Ok(Some(outcome)),
+                Ok(Told::NotWritten) => return Ok(None),
+                Ok(Told::StillThere) => {}
+                Ok(Told::Unknown) => {
+                    return Err(unavailable(&format!(
+                        "{error}: the connection was lost during a write; read again to see \
+                         whether it happened"
+                    )));
+                }
+                Err(error) => {
+                    if let Failure::Final(error) = error.judge(&self.pool) {
+                        return Err(error);
+                    }
+                }
+            }
+            if Instant::now() + pause > deadline {
+                return Err(error.clone());
+            }
+            drop(conn);
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Asks the server to end a session.
+    async fn end(&self, conn: &Conn, session: &Session) -> Result<(), tokio_postgres::Error> {
+        let statements = self.statements();
+        if self.options.engine == Engine::CockroachDb {
+            let id: String = session.id.chars().filter(char::is_ascii_hexdigit).collect();
+            let text = statements.end_session.replace("$1", &format!("'{id}'"));
+            return conn.client.batch_execute(&text).await;
+        }
+        let statement = conn.prepared(statements.end_session).await?;
+        conn.client.query(&statement, &[&session.id, &session.started]).await.map(drop)
+    }
+
+    /// Whether a session has ended.
+    async fn gone(&self, conn: &Conn, session: &Session) -> Result<bool, tokio_postgres::Error> {
+        let Some(text) = self.statements().session_there else { return Ok(true) };
+        let statement = conn.prepared(text).await?;
+        let there = conn.client.query(&statement, &[&session.id, &session.started]).await?;
+        Ok(there.is_empty())
+    }
+
+    async fn written(
+        &self,
+        conn: &Conn,
+        op: &Op,
+        revision: Uuid,
+        since: i64,
+    ) -> Result<Told, tokio_postgres::Error> {
+        let statement = conn.prepared(self.statements().written).await?;
+        if self.options.engine == Engine::CockroachDb {
+            // No log tells what was: only a row that still has the revision is proof.
+            let Some(key) = op.marked_key() else { return Ok(Told::Unknown) };
+            let row = conn.client.query_opt(&statement, &[&bytes(key)]).await?;
+            let found: Option<Uuid> = row.map(|row| row.try_get(0)).transpose()?;
+            return Ok(match found == Some(revision) {
+                true => Told::Written(Outcome::Rows(1)),
+                false => Told::Unknown,
+            });
+        }
+        let now = Moment(self.now());
+        let row = conn.client.query_one(&statement, &[&revision, &since, &now]).await?;
+        let (all, live, floor): (i64, i64, i64) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let number = |count| u64::try_from(count).unwrap_or_default();
+        Ok(match op {
+            _ if all == 0 && floor > since => Told::Unknown,
+            _ if all == 0 => Told::NotWritten,
+            Op::DeleteRange(_) => Told::Written(Outcome::Cleared(number(live))),
+            _ => Told::Written(Outcome::Rows(number(all))),
+        })
+    }
+}
+
+/// What the database says of a write that was not answered.
+enum Told {
+    Written(Outcome),
+    NotWritten,
+    StillThere,
+    Unknown,
+}

@@ -1,0 +1,61 @@
+//! What one process at a time does now and then: delete expired rows, and trim the change log.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use access_backend::Error;
+
+use crate::pool::{bounded, jittered};
+use crate::statements::postgres::log;
+use crate::store::{Shared, repeat};
+use crate::write::{Op, Outcome};
+
+/// Rows deleted in one transaction; a sweep runs several while there are more.
+const SWEEP_ROWS: usize = 256;
+
+pub(crate) async fn run(store: Weak<Shared>, every: Duration) {
+    loop {
+        // Processes that were started together do not stay together.
+        tokio::time::sleep(jittered(every)).await;
+        let Some(shared) = store.upgrade().filter(|shared| !shared.pool.is_closed()) else {
+            return;
+        };
+        if let Err(error) = sweep(&shared).await {
+            tracing::warn!(%error, "expired rows stay for now: they were not swept");
+        }
+    }
+}
+
+async fn sweep(shared: &Arc<Shared>) -> Result<(), Error> {
+    // The lock is the session's: it ends with the connection, should this process end here.
+    let conn = shared.pool.get(shared.pool.deadline()).await?;
+    let judged = |error: crate::pool::BoundedError| error.judge(&shared.pool).into_error();
+    let row = bounded(conn.client.query_one(log::MINE, &[])).await.map_err(judged)?;
+    if !crate::types::column::<bool>(&row, 0)? {
+        return Ok(());
+    }
+    let done = async {
+        loop {
+            let (outcome, _) = shared.write(&Op::Sweep { limit: SWEEP_ROWS }).await?;
+            if !matches!(outcome, Outcome::Rows(count) if count >= SWEEP_ROWS as u64) {
+                break;
+            }
+        }
+        trim(shared).await
+    }
+    .await;
+    if bounded(conn.client.query_one(log::NOT_MINE, &[])).await.is_err() {
+        conn.set_open(true);
+    }
+    done
+}
+
+/// Forgets all but the last changes.
+pub(crate) async fn trim(shared: &Shared) -> Result<(), Error> {
+    let history = i64::try_from(shared.options.history).unwrap_or(i64::MAX);
+    repeat!(shared, conn => {
+        let statement = conn.prepared(log::TRIM).await?;
+        conn.client.execute(&statement, &[&history]).await.map(Ok)
+    })
+    .map(drop)
+}
