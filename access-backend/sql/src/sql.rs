@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::errors::{Failure, unavailable};
-use crate::feed::{Feed, postgres};
+use crate::feed::{Feed, cockroachdb, postgres};
 use crate::pool::{Dialer, Pool, bounded, jittered};
 use crate::store::{Counters, Shared, repeat};
 use crate::write::{Op, Outcome};
@@ -48,7 +48,7 @@ impl Sql {
         let shared = Arc::new(Shared {
             snapshots: Semaphore::new((pool.most() / 2).max(1)),
             hub: Hub::new(options.watch_buffer),
-            feed: Feed::new(),
+            feed: Feed::new(options.history),
             counters: Counters::default(),
             closing: watch::Sender::new(false),
             pool,
@@ -56,15 +56,14 @@ impl Sql {
         });
         shared.check_clock().await?;
         let deadline = Instant::now() + shared.options.patience;
-        let running = loop {
-            match postgres::Running::start(&shared, feed_dialer.clone()).await {
-                Ok(running) => break running,
+        loop {
+            match shared.follow(feed_dialer.clone()).await {
+                Ok(()) => break,
                 Err(Failure::Final(error)) => return Err(error),
                 Err(failure) if Instant::now() > deadline => return Err(failure.into_error()),
                 Err(_) => tokio::time::sleep(jittered(Duration::from_millis(200))).await,
             }
-        };
-        tokio::spawn(running.run(Arc::downgrade(&shared)));
+        }
         if let Some(every) = shared.options.sweep_every.filter(|_| engine == Engine::Postgres) {
             tokio::spawn(sweep::run(Arc::downgrade(&shared), every));
         }
@@ -96,6 +95,22 @@ impl Sql {
 }
 
 impl Shared {
+    /// Gets the feed going.
+    async fn follow(self: &Arc<Self>, dialer: Arc<Dialer>) -> Result<(), Failure> {
+        let store = Arc::downgrade(self);
+        match self.options.engine {
+            Engine::Postgres => {
+                let running = postgres::Running::start(self, dialer).await?;
+                tokio::spawn(running.run(store));
+            }
+            Engine::CockroachDb => {
+                let running = cockroachdb::Running::start(self, dialer).await?;
+                tokio::spawn(running.run(store));
+            }
+        }
+        Ok(())
+    }
+
     /// Expiry is judged by the clocks of several machines, so that they have to agree.
     async fn check_clock(&self) -> Result<(), Error> {
         let Some(most) = self.options.max_clock_skew else { return Ok(()) };

@@ -14,12 +14,15 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
-use crate::errors::Failure;
+use crate::Engine;
+use crate::errors::{Failure, unavailable};
+use crate::feed::cockroachdb::Hlc;
 use crate::feed::postgres::{Place, State, logged};
 use crate::pool::{BoundedError, Conn, bounded, jittered};
+use crate::statements::cockroachdb::feed;
 use crate::statements::postgres::log;
 use crate::store::Shared;
-use crate::types::{Moment, item};
+use crate::types::{Moment, column, item};
 use crate::write::bounds;
 
 /// Rows read ahead of the watcher.
@@ -40,6 +43,8 @@ pub(crate) struct Request {
 /// What the watcher has been shown already.
 pub(crate) enum Shown {
     Log(State),
+    /// Everything up to this moment and this place.
+    Moment(Hlc, Option<Position>),
 }
 
 impl Shown {
@@ -47,6 +52,9 @@ impl Shown {
         match self {
             Self::Log(state) => {
                 state.epoch.place(change.position).is_none_or(|place| !state.shows(place.xid))
+            }
+            Self::Moment(at, place) => {
+                change.mark > at.bits() && place.is_none_or(|place| change.position > place)
             }
         }
     }
@@ -161,10 +169,23 @@ async fn snapshot(
     out: &mut Out<'_>,
     deadline: Instant,
 ) -> Result<(), Stopped> {
+    let reached = match (shared.options.engine, request.from) {
+        (Engine::CockroachDb, Some(from)) => return resume(shared, request, from, out).await,
+        // What the feed has brought by now is in a snapshot that is taken after it.
+        (Engine::CockroachDb, None) => Some(shared.feed.log().position()),
+        (Engine::Postgres, _) => None,
+    };
     let conn = shared.pool.get(deadline).await?;
     conn.set_open(true);
     bounded(conn.client.batch_execute(shared.statements().begin_read)).await?;
-    let (position, shown) = log_snapshot(shared, &conn, request, out).await?;
+    let (position, shown) = match reached {
+        None => log_snapshot(shared, &conn, request, out).await?,
+        Some(reached) => {
+            let at = moment(&conn).await?;
+            all_rows(shared, &conn, &request.prefixes, out).await?;
+            (Some(reached), Some(Shown::Moment(at, None)))
+        }
+    };
     if bounded(conn.client.batch_execute("COMMIT")).await.is_ok() {
         conn.set_open(false);
     }
@@ -172,6 +193,34 @@ async fn snapshot(
     let Some((position, shown)) = position.zip(shown) else { return out.send(Part::Reset).await };
     out.flush().await?;
     out.send(Part::Ready(position, shown)).await
+}
+
+/// What CockroachDB's feed has kept since a position.
+async fn resume(
+    shared: &Shared,
+    request: &Request,
+    from: Position,
+    out: &mut Out<'_>,
+) -> Result<(), Stopped> {
+    let resumed = shared.feed.log().since(from);
+    let Some(resumed) = resumed else { return out.send(Part::Reset).await };
+    for change in &resumed.changes {
+        if request.prefixes.iter().any(|prefix| prefix.covers(&change.key)) {
+            let len = change.item.as_ref().map_or(0, |item| item.value.len());
+            out.push(change.event(), len).await?;
+        }
+    }
+    out.flush().await?;
+    let shown = Shown::Moment(resumed.since, Some(resumed.after));
+    out.send(Part::Ready(resumed.ready, shown)).await
+}
+
+/// The moment of CockroachDB's transaction.
+async fn moment(conn: &Conn) -> Result<Hlc, Stopped> {
+    let statement = bounded(conn.prepared(feed::NOW)).await?;
+    let row = bounded(conn.client.query_one(&statement, &[])).await?;
+    let text: &str = column(&row, 0)?;
+    Hlc::parse(text).ok_or_else(|| Stopped::Store(unavailable("a moment that is none")))
 }
 
 async fn log_snapshot(

@@ -1,9 +1,10 @@
 //! The one feed of a process: it learns every change from the database and hands it to the hub.
 
+pub(crate) mod cockroachdb;
 pub(crate) mod postgres;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -26,15 +27,18 @@ pub(crate) struct Feed {
     low_mark: AtomicI64,
     /// When the database last said that nothing is missing.
     heard: Mutex<Instant>,
+    /// What CockroachDB's feed brought; PostgreSQL keeps that itself.
+    log: Mutex<cockroachdb::Log>,
 }
 
 impl Feed {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(history: usize) -> Self {
         Self {
             wake: Arc::default(),
             dirty: AtomicBool::new(false),
             low_mark: AtomicI64::new(0),
             heard: Mutex::new(Instant::now()),
+            log: Mutex::new(cockroachdb::Log::new(history.max(1))),
         }
     }
 
@@ -51,6 +55,10 @@ impl Feed {
     /// How long ago it was certain that nothing is missing.
     pub(crate) fn silence(&self) -> Duration {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    pub(crate) fn log(&self) -> MutexGuard<'_, cockroachdb::Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_dirty(&self) -> bool {

@@ -94,8 +94,9 @@ CREATE TABLE IF NOT EXISTS event_writers (
 };
 
 /// What only this dialect has: change feeds.
-#[allow(dead_code, reason = "the feed")]
 pub(crate) mod feed {
+    /// A feed has no end.
+    pub(crate) const SESSION: &str = "SET statement_timeout = 0";
     /// Whether change feeds can be had at all.
     pub(crate) const RANGEFEEDS: &str = "SHOW CLUSTER SETTING kv.rangefeed.enabled";
     pub(crate) const ENABLE: &str = "SET CLUSTER SETTING kv.rangefeed.enabled = true";

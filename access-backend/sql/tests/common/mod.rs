@@ -7,6 +7,7 @@
 )]
 
 pub mod cutter;
+pub mod roach;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,0 +1,213 @@
+//! What is CockroachDB's alone, against a stand-in on the PostgreSQL wire; and against itself where
+//! `ACCESS_TEST_COCKROACHDB_URL` names one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use access_backend::conformance::{run, run_events};
+use access_backend::{
+    Backend, Batch, Clock, Condition, Error, Operation, Position, Prefix, SystemClock, Watch,
+    WatchEvent,
+};
+use access_backend_sql::{Engine, Sql, SqlOptions};
+use common::roach::Roach;
+use common::{item, key};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+async fn open_with(roach: &Roach, clock: Arc<dyn Clock>) -> Result<Arc<Sql>, Error> {
+    let options = SqlOptions {
+        clock,
+        max_clock_skew: None,
+        feed_patience: Duration::from_secs(2),
+        ..SqlOptions::new(Engine::CockroachDb, &roach.url()).unwrap()
+    };
+    Sql::open(options).await.map(Arc::new)
+}
+
+async fn open(roach: &Roach) -> Arc<Sql> {
+    open_with(roach, Arc::new(SystemClock)).await.unwrap()
+}
+
+async fn fresh(clock: Arc<dyn Clock>) -> Arc<Sql> {
+    open_with(&Roach::start().await, clock).await.unwrap()
+}
+
+async fn next(watch: &mut Watch) -> WatchEvent {
+    tokio::time::timeout(DEADLINE, watch.next()).await.expect("in time").unwrap().unwrap()
+}
+
+async fn until_ready(watch: &mut Watch) -> (Vec<WatchEvent>, Position) {
+    let mut events = Vec::new();
+    loop {
+        match next(watch).await {
+            WatchEvent::Ready(position) => return (events, position),
+            event => events.push(event),
+        }
+    }
+}
+
+fn changed(event: &WatchEvent) -> &str {
+    match event {
+        WatchEvent::Changed { item, .. } => item.key.as_str(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite() {
+    run(fresh).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_on_a_real_one() {
+    let Ok(url) = std::env::var("ACCESS_TEST_COCKROACHDB_URL") else { return };
+    let made = move |clock: Arc<dyn Clock>| {
+        let url = url.clone();
+        async move {
+            // A schema of its own for each store: the URL's user has to be allowed to make databases.
+            let name = format!("access_{:x}", rand::random::<u64>());
+            let (client, connection) =
+                tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+            let (server, rest) = url.rsplit_once('/').unwrap();
+            let query = rest.split_once('?').map_or("", |(_, query)| query);
+            let options = SqlOptions {
+                clock,
+                max_clock_skew: None,
+                ..SqlOptions::new(Engine::CockroachDb, &format!("{server}/{name}?{query}")).unwrap()
+            };
+            Arc::new(Sql::open(options).await.unwrap())
+        }
+    };
+    run(made.clone()).await;
+    run_events(made).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_commit_is_tried_again() {
+    let roach = Roach::start().await;
+    let store = open(&roach).await;
+    roach.faults.conflicts.store(3, Ordering::SeqCst);
+    store.put(item("/a", "1")).await.unwrap();
+    assert_eq!(store.stats().retries, 3);
+    roach.faults.conflicts.store(2, Ordering::SeqCst);
+    let batch = Batch::new()
+        .when(Condition::absent(key("/b")))
+        .then(Operation::Put(item("/b", "1")))
+        .then(Operation::Delete(key("/a")));
+    store.batch(batch.clone()).await.unwrap();
+    assert_eq!(store.stats().retries, 5);
+    assert_eq!(store.batch(batch).await, Err(Error::ConditionFailed { index: 0 }));
+    // Not for ever.
+    roach.faults.conflicts.store(u64::MAX, Ordering::SeqCst);
+    let error = store.put(item("/a", "2")).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_without_an_answer_is_looked_up() {
+    let roach = Roach::start().await;
+    let store = open(&roach).await;
+    roach.faults.cuts_after_commit.store(1, Ordering::SeqCst);
+    let revision = store.put(item("/a", "1")).await.unwrap();
+    assert_eq!(store.get(&key("/a")).await.unwrap().unwrap().revision, revision);
+    roach.faults.cuts_after_commit.store(1, Ordering::SeqCst);
+    let batch = Batch::new()
+        .when(Condition::revision(key("/a"), revision))
+        .then(Operation::Put(item("/a", "2")))
+        .then(Operation::Put(item("/b", "2")));
+    let revision = store.batch(batch).await.unwrap();
+    assert_eq!(store.get(&key("/b")).await.unwrap().unwrap().revision, revision);
+    assert_eq!((store.stats().lost, store.stats().resolved), (2, 2));
+    // Where nothing proves it, nothing is claimed.
+    roach.faults.cuts_before_commit.store(1, Ordering::SeqCst);
+    let error = store.put(item("/c", "1")).await.unwrap_err().to_string();
+    assert!(error.contains("read again to see"), "{error}");
+    assert_eq!(store.get(&key("/c")).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_breaks_or_stalls_misses_nothing() {
+    let roach = Roach::start().await;
+    let store = open(&roach).await;
+    let mut watch = store.watch(&[Prefix::root()], None).await.unwrap();
+    until_ready(&mut watch).await;
+    for number in 0..20 {
+        roach.faults.feeds_cut.store(number % 2, Ordering::SeqCst);
+        store.put(item(&format!("/{number}"), "x")).await.unwrap();
+        store.put(item(&format!("/{number}/more"), "x")).await.unwrap();
+        assert_eq!(changed(&next(&mut watch).await), format!("/{number}"));
+        assert_eq!(changed(&next(&mut watch).await), format!("/{number}/more"));
+    }
+    assert!(roach.feeds() >= 10, "{} feeds", roach.feeds());
+    // What stalls is begun again, and what comes twice is shown once.
+    let feeds = roach.feeds();
+    roach.faults.stalled.store(true, Ordering::SeqCst);
+    store.put(item("/stalled", "x")).await.unwrap();
+    assert_eq!(changed(&next(&mut watch).await), "/stalled");
+    let until = std::time::Instant::now() + DEADLINE;
+    while roach.feeds() == feeds {
+        assert!(std::time::Instant::now() < until, "the feed is not begun again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    roach.faults.stalled.store(false, Ordering::SeqCst);
+    store.delete(&key("/stalled")).await.unwrap();
+    assert!(matches!(next(&mut watch).await, WatchEvent::Deleted { .. }));
+    store.health().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_has_forgotten_is_a_reset() {
+    let roach = Roach::start().await;
+    let store = open(&roach).await;
+    let mut watch = store.watch(&[Prefix::root()], None).await.unwrap();
+    let (_, start) = until_ready(&mut watch).await;
+    roach.faults.forgotten.store(true, Ordering::SeqCst);
+    roach.faults.feeds_cut.store(1, Ordering::SeqCst);
+    store.put(item("/a", "1")).await.unwrap();
+    assert_eq!(changed(&next(&mut watch).await), "/a");
+    assert_eq!(next(&mut watch).await, WatchEvent::Reset);
+    let mut late = store.watch(&[Prefix::root()], Some(start)).await.unwrap();
+    assert_eq!(next(&mut late).await, WatchEvent::Reset);
+    let mut watch = store.watch(&[Prefix::root()], None).await.unwrap();
+    assert_eq!(until_ready(&mut watch).await.0.len(), 1);
+    store.put(item("/b", "1")).await.unwrap();
+    assert_eq!(changed(&next(&mut watch).await), "/b");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_is_one_of_another_process_too() {
+    let roach = Roach::start().await;
+    let (one, other) = (open(&roach).await, open(&roach).await);
+    let mut watch = one.watch(&[Prefix::root()], None).await.unwrap();
+    let (_, start) = until_ready(&mut watch).await;
+    other.put(item("/a", "1")).await.unwrap();
+    let WatchEvent::Changed { position, .. } = next(&mut watch).await else { panic!("no change") };
+    let mut seen = other.watch(&[Prefix::root()], None).await.unwrap();
+    assert_eq!(until_ready(&mut seen).await.0.len(), 1);
+    one.put(item("/b", "1")).await.unwrap();
+    assert_eq!(changed(&next(&mut seen).await), "/b");
+    let mut again = other.watch(&[Prefix::root()], Some(position)).await.unwrap();
+    let (events, _) = until_ready(&mut again).await;
+    assert!(events.iter().any(|event| changed(event) == "/b"), "{events:?}");
+    let mut again = other.watch(&[Prefix::root()], Some(start)).await.unwrap();
+    let first = next(&mut again).await;
+    assert!(matches!(&first, WatchEvent::Reset | WatchEvent::Changed { .. }), "{first:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_set_up_wrong_is_said() {
+    let roach = Roach::start().await;
+    roach.faults.no_rangefeeds.store(true, Ordering::SeqCst);
+    let error = open_with(&roach, Arc::new(SystemClock)).await.unwrap_err().to_string();
+    assert!(error.contains("SET CLUSTER SETTING kv.rangefeed.enabled = true"), "{error}");
+    let options = SqlOptions::new(Engine::Postgres, &roach.url()).unwrap();
+    let error = Sql::open(options).await.unwrap_err().to_string();
+    assert!(error.contains("write type: cockroachdb"), "{error}");
+}
