@@ -14,10 +14,10 @@ use crate::{Engine, SqlOptions};
 const SETTING: &str = "storage.conn_string";
 
 /// What is there, and of which version.
-const FOUND: &str = "SELECT table_name, column_name, data_type FROM information_schema.columns \
+pub(crate) const FOUND: &str = "SELECT table_name, column_name, data_type FROM information_schema.columns \
     WHERE table_schema = current_schema() AND table_name IN \
     ('backend_version', 'kv', 'kv_log', 'events', 'event_writers')";
-const VERSION: &str = "SELECT version FROM backend_version";
+pub(crate) const VERSION: &str = "SELECT version FROM backend_version";
 
 /// The columns that statements rely on, and the words of both databases for their types.
 const COLUMNS: &[(&str, &str, &[&str])] = &[

@@ -62,3 +62,6 @@ pub(crate) struct Statements {
 
 /// What an event's search reads.
 pub(crate) const SEARCH: &str = "SELECT writer, seq, time, name, \"user\", json FROM events";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+-- Every statement that is sent to cockroachdb. Kept by a test: BLESS=1 writes it anew.
+
+-- of each connection, first
+SELECT version();
+
+-- of each connection
+SET default_transaction_isolation = 'serializable'; SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'; SELECT session_id, '', 'false' FROM [SHOW session_id];
+
+-- of a start: what is there
+SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = current_schema() AND table_name IN ('backend_version', 'kv', 'kv_log', 'events', 'event_writers');
+
+-- of a start: which version
+SELECT version FROM backend_version;
+
+-- of a first start
+CREATE TABLE IF NOT EXISTS backend_version (id INT8 PRIMARY KEY CHECK (id = 1), version INT8 NOT NULL, store UUID NOT NULL);
+
+-- of a first start
+INSERT INTO backend_version (id, version, store) VALUES (1, 0, gen_random_uuid()) ON CONFLICT (id) DO NOTHING;
+
+-- a step of the schema
+CREATE TABLE IF NOT EXISTS kv (
+    key BYTES PRIMARY KEY,
+    value BYTES NOT NULL,
+    expires TIMESTAMPTZ,
+    revision UUID NOT NULL,
+    INDEX kv_expires (expires)
+) WITH (ttl_expiration_expression = 'expires', ttl_job_cron = '{ttl_job_cron}');
+CREATE TABLE IF NOT EXISTS events (
+    writer BYTES NOT NULL,
+    seq INT8 NOT NULL,
+    time INT8 NOT NULL,
+    name STRING NOT NULL,
+    "user" STRING,
+    json BYTES NOT NULL,
+    PRIMARY KEY (writer, seq),
+    INDEX events_time (time, writer, seq),
+    INDEX events_name (name, time, writer, seq),
+    INDEX events_user ("user", time, writer, seq)
+);
+CREATE TABLE IF NOT EXISTS event_writers (
+    writer BYTES PRIMARY KEY,
+    last_seq INT8 NOT NULL
+);
+
+-- get
+SELECT value, expires, revision FROM kv WHERE key = $1 AND (expires IS NULL OR expires > $2);
+
+-- range, and a watch's snapshot
+SELECT key, value, expires, revision FROM kv WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4;
+
+-- after a refusal
+SELECT revision FROM kv WHERE key = $1 AND (expires IS NULL OR expires > $2);
+
+-- before a snapshot
+BEGIN READ ONLY;
+
+-- create
+INSERT INTO kv (key, value, expires, revision) VALUES ($1, $2, $3, $4) ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires, revision = excluded.revision WHERE kv.expires <= $5;
+
+-- put
+UPSERT INTO kv (key, value, expires, revision) VALUES ($1, $2, $3, $4);
+
+-- update
+UPDATE kv SET value = $2, expires = $3, revision = $4 WHERE key = $1 AND revision = $6 AND (expires IS NULL OR expires > $5);
+
+-- delete
+DELETE FROM kv WHERE key = $1 AND $2::uuid IS NOT NULL AND (expires IS NULL OR expires > $3);
+
+-- delete_if
+DELETE FROM kv WHERE key = $1 AND $2::uuid IS NOT NULL AND revision = $4 AND (expires IS NULL OR expires > $3);
+
+-- keep_alive
+UPDATE kv SET expires = $2, revision = $3 WHERE key = $1 AND (expires IS NULL OR expires > $4);
+
+-- keep_alive with a revision
+UPDATE kv SET expires = $2, revision = $3 WHERE key = $1 AND revision = $5 AND (expires IS NULL OR expires > $4);
+
+-- delete_range
+WITH w AS (DELETE FROM kv WHERE key >= $1 AND key < $2 AND $4::uuid IS NOT NULL RETURNING expires) SELECT count(*) FROM w WHERE expires IS NULL OR expires > $3;
+
+-- sweep
+DELETE FROM kv WHERE expires <= $1 AND $3::uuid IS NOT NULL ORDER BY expires, key LIMIT $2;
+
+-- batch: conditions
+SELECT min(c.i) FROM unnest($1::BYTES[], $2::INT2[], $3::UUID[]) WITH ORDINALITY AS c (k, want, rev, i) LEFT JOIN (SELECT key, revision FROM kv WHERE key = ANY ($1) AND (expires IS NULL OR expires > $4)) AS live ON live.key = c.k WHERE NOT CASE c.want WHEN 0 THEN live.key IS NULL WHEN 1 THEN live.key IS NOT NULL ELSE coalesce(live.revision = c.rev, false) END;
+
+-- batch: puts
+UPSERT INTO kv (key, value, expires, revision) SELECT n.k, n.v, n.e, $4::UUID FROM unnest($1::BYTES[], $2::BYTES[], $3::TIMESTAMPTZ[]) AS n (k, v, e);
+
+-- batch: deletes
+DELETE FROM kv WHERE key = ANY ($1::BYTES[]);
+
+-- after a lost connection: end its session
+CANCEL SESSION IF EXISTS $1;
+
+-- after a lost connection: what it wrote
+SELECT revision FROM kv WHERE key = $1;
+
+-- append
+WITH e AS (INSERT INTO events (writer, seq, time, name, "user", json) SELECT n.w, n.s, n.t, n.n, n.u, n.j FROM unnest($1::BYTES[], $2::INT8[], $3::INT8[], $4::STRING[], $5::STRING[], $6::BYTES[]) AS n (w, s, t, n, u, j) ON CONFLICT (writer, seq) DO NOTHING RETURNING writer, seq), w AS (INSERT INTO event_writers (writer, last_seq) SELECT writer, max(seq) FROM e GROUP BY writer ON CONFLICT (writer) DO UPDATE SET last_seq = greatest(event_writers.last_seq, excluded.last_seq) RETURNING 1) SELECT count(*) FROM e;
+
+-- last_seq
+SELECT last_seq FROM event_writers WHERE writer = $1;
+
+-- delete_before
+DELETE FROM events WHERE time < $1 ORDER BY time, writer, seq LIMIT $2;
+
+-- of the feed's connection
+SET statement_timeout = 0;
+
+-- feed: whether there can be one
+SHOW CLUSTER SETTING kv.rangefeed.enabled;
+
+-- feed: which store it is
+SELECT store::STRING FROM backend_version;
+
+-- feed, and a watch: the moment
+SELECT cluster_logical_timestamp()::STRING;
+
+-- feed
+CREATE CHANGEFEED FOR TABLE kv WITH cursor = '{cursor}', updated, resolved = '500ms', min_checkpoint_frequency = '500ms', envelope = 'wrapped', format = 'json';
+
+-- told to an administrator
+SET CLUSTER SETTING kv.rangefeed.enabled = true;
+
+-- search for all
+SELECT writer, seq, time, name, "user", json FROM events WHERE true ORDER BY time DESC, writer DESC, seq DESC LIMIT $1;
+
+-- search for one name
+SELECT writer, seq, time, name, "user", json FROM events WHERE true AND name = $1 ORDER BY time DESC, writer DESC, seq DESC LIMIT $2;
+
+-- search by everything
+SELECT writer, seq, time, name, "user", json FROM events WHERE true AND time >= $1 AND time < $2 AND "user" = $3 AND name = ANY ($4) AND (time, writer, seq) > ($5, $6, $7) ORDER BY time ASC, writer ASC, seq ASC LIMIT $8;

@@ -1,0 +1,173 @@
+-- Every statement that is sent to postgres. Kept by a test: BLESS=1 writes it anew.
+
+-- of each connection, first
+SELECT version();
+
+-- of each connection
+SET default_transaction_isolation = 'repeatable read'; SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = 'warning'; SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; SELECT pg_backend_pid()::text, (SELECT extract(epoch FROM backend_start)::text FROM pg_stat_activity WHERE pid = pg_backend_pid()), pg_is_in_recovery()::text;
+
+-- of a start: what is there
+SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = current_schema() AND table_name IN ('backend_version', 'kv', 'kv_log', 'events', 'event_writers');
+
+-- of a start: which version
+SELECT version FROM backend_version;
+
+-- of a first start: before
+BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(7020668219486433025);
+
+-- of a first start
+CREATE TABLE IF NOT EXISTS backend_version (id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER NOT NULL, store UUID NOT NULL, log_floor BIGINT NOT NULL);
+
+-- of a first start
+INSERT INTO backend_version (id, version, store, log_floor) VALUES (1, 0, gen_random_uuid(), pg_current_xact_id()::text::bigint) ON CONFLICT (id) DO NOTHING;
+
+-- a step of the schema
+CREATE TABLE IF NOT EXISTS kv (
+    key BYTEA PRIMARY KEY,
+    value BYTEA NOT NULL,
+    expires TIMESTAMPTZ,
+    revision UUID NOT NULL
+);
+CREATE INDEX IF NOT EXISTS kv_expires ON kv (expires) WHERE expires IS NOT NULL;
+CREATE TABLE IF NOT EXISTS kv_log (
+    xid BIGINT NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
+    ord INTEGER NOT NULL,
+    key BYTEA NOT NULL,
+    value BYTEA,
+    expires TIMESTAMPTZ,
+    revision UUID NOT NULL,
+    PRIMARY KEY (xid, ord)
+);
+CREATE TABLE IF NOT EXISTS events (
+    writer BYTEA NOT NULL,
+    seq BIGINT NOT NULL,
+    time BIGINT NOT NULL,
+    name TEXT NOT NULL,
+    "user" TEXT,
+    json BYTEA NOT NULL,
+    PRIMARY KEY (writer, seq)
+);
+CREATE INDEX IF NOT EXISTS events_time ON events (time, writer, seq);
+CREATE INDEX IF NOT EXISTS events_name ON events (name, time, writer, seq);
+CREATE INDEX IF NOT EXISTS events_user ON events ("user", time, writer, seq) WHERE "user" IS NOT NULL;
+CREATE TABLE IF NOT EXISTS event_writers (
+    writer BYTEA PRIMARY KEY,
+    last_seq BIGINT NOT NULL
+);
+
+-- of a first start: after
+COMMIT;
+
+-- get
+SELECT value, expires, revision FROM kv WHERE key = $1 AND (expires IS NULL OR expires > $2);
+
+-- range, and a watch's snapshot
+SELECT key, value, expires, revision FROM kv WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4;
+
+-- after a refusal
+SELECT revision FROM kv WHERE key = $1 AND (expires IS NULL OR expires > $2);
+
+-- before a snapshot
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+
+-- create
+WITH w AS (INSERT INTO kv (key, value, expires, revision) VALUES ($1, $2, $3, $4) ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires, revision = excluded.revision WHERE kv.expires <= $5 RETURNING key, value, expires, revision) INSERT INTO kv_log (ord, key, value, expires, revision) SELECT 1, key, value, expires, revision FROM w;
+
+-- put
+WITH w AS (INSERT INTO kv (key, value, expires, revision) VALUES ($1, $2, $3, $4) ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires, revision = excluded.revision) INSERT INTO kv_log (ord, key, value, expires, revision) VALUES (1, $1, $2, $3, $4);
+
+-- update
+WITH w AS (UPDATE kv SET value = $2, expires = $3, revision = $4 WHERE key = $1 AND revision = $6 AND (expires IS NULL OR expires > $5) RETURNING key, value, expires, revision) INSERT INTO kv_log (ord, key, value, expires, revision) SELECT 1, key, value, expires, revision FROM w;
+
+-- delete
+WITH w AS (DELETE FROM kv WHERE key = $1 AND (expires IS NULL OR expires > $3) RETURNING key) INSERT INTO kv_log (ord, key, revision) SELECT 1, key, $2::uuid FROM w;
+
+-- delete_if
+WITH w AS (DELETE FROM kv WHERE key = $1 AND revision = $4 AND (expires IS NULL OR expires > $3) RETURNING key) INSERT INTO kv_log (ord, key, revision) SELECT 1, key, $2::uuid FROM w;
+
+-- keep_alive
+WITH w AS (UPDATE kv SET expires = $2, revision = $3 WHERE key = $1 AND (expires IS NULL OR expires > $4) RETURNING key, value, expires, revision) INSERT INTO kv_log (ord, key, value, expires, revision) SELECT 1, key, value, expires, revision FROM w;
+
+-- keep_alive with a revision
+WITH w AS (UPDATE kv SET expires = $2, revision = $3 WHERE key = $1 AND revision = $5 AND (expires IS NULL OR expires > $4) RETURNING key, value, expires, revision) INSERT INTO kv_log (ord, key, value, expires, revision) SELECT 1, key, value, expires, revision FROM w;
+
+-- before delete_range
+LOCK TABLE kv IN SHARE ROW EXCLUSIVE MODE;
+
+-- delete_range
+WITH w AS (DELETE FROM kv WHERE key >= $1 AND key < $2 RETURNING key, expires), l AS (INSERT INTO kv_log (ord, key, expires, revision) SELECT row_number() OVER (ORDER BY key), key, expires, $4::uuid FROM w) SELECT count(*) FROM w WHERE expires IS NULL OR expires > $3;
+
+-- sweep
+WITH gone AS (SELECT key FROM kv WHERE expires <= $1 ORDER BY expires, key LIMIT $2 FOR UPDATE SKIP LOCKED), w AS (DELETE FROM kv USING gone WHERE kv.key = gone.key RETURNING kv.key) INSERT INTO kv_log (ord, key, revision) SELECT row_number() OVER (ORDER BY key), key, $3::uuid FROM w;
+
+-- before batch
+INSERT INTO kv (key, value, expires, revision) SELECT k, ''::bytea, '-infinity'::timestamptz, $2::uuid FROM unnest($1::bytea[]) AS n (k) ORDER BY k ON CONFLICT (key) DO NOTHING;
+
+-- batch
+WITH c AS (SELECT k, want, rev, i FROM unnest($1::bytea[], $2::int2[], $3::uuid[]) WITH ORDINALITY AS c (k, want, rev, i)), locked AS MATERIALIZED (SELECT key FROM kv WHERE key = ANY ($4::bytea[]) ORDER BY key FOR SHARE), own AS MATERIALIZED (SELECT key FROM kv WHERE key = ANY ($14::bytea[]) ORDER BY key FOR UPDATE), live AS (SELECT key, revision FROM kv WHERE key = ANY ($1) AND (expires IS NULL OR expires > $5)), failed AS MATERIALIZED (SELECT min(c.i) AS i FROM c LEFT JOIN live ON live.key = c.k WHERE (SELECT count(*) FROM locked) + (SELECT count(*) FROM own) >= 0 AND NOT CASE c.want WHEN 0 THEN live.key IS NULL WHEN 1 THEN live.key IS NOT NULL ELSE coalesce(live.revision = c.rev, false) END), p AS (INSERT INTO kv (key, value, expires, revision) SELECT n.k, n.v, n.e, $6::uuid FROM failed, unnest($7::bytea[], $8::bytea[], $9::timestamptz[]) AS n (k, v, e) WHERE failed.i IS NULL ORDER BY n.k ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires, revision = excluded.revision), d AS (DELETE FROM kv USING failed WHERE (failed.i IS NULL AND key = ANY ($11::bytea[])) OR (kv.revision = $6 AND key = ANY ($13::bytea[])) RETURNING kv.key, kv.revision), l AS (INSERT INTO kv_log (ord, key, value, expires, revision) SELECT n.o, n.k, n.v, n.e, $6 FROM failed, unnest($7::bytea[], $8::bytea[], $9::timestamptz[], $10::int4[]) AS n (k, v, e, o) WHERE failed.i IS NULL UNION ALL SELECT n.o, d.key, NULL, NULL, $6 FROM d JOIN unnest($11::bytea[], $12::int4[]) AS n (k, o) ON n.k = d.key WHERE d.revision <> $6) SELECT i FROM failed;
+
+-- after a lost connection: end its session
+SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE pid = $1::text::int AND extract(epoch FROM backend_start)::text = $2;
+
+-- after a lost connection: until it is gone
+SELECT 1 FROM pg_stat_activity WHERE pid = $1::text::int AND extract(epoch FROM backend_start)::text = $2;
+
+-- after a lost connection: what it wrote
+SELECT count(*), count(*) FILTER (WHERE expires IS NULL OR expires > $3), (SELECT log_floor FROM backend_version) FROM kv_log WHERE revision = $1 AND xid >= $2;
+
+-- append
+WITH e AS (INSERT INTO events (writer, seq, time, name, "user", json) SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bytea[]) AS n (w, s, t, n, u, j) ORDER BY w, s ON CONFLICT (writer, seq) DO NOTHING RETURNING writer, seq), w AS (INSERT INTO event_writers (writer, last_seq) SELECT writer, max(seq) FROM e GROUP BY writer ORDER BY writer ON CONFLICT (writer) DO UPDATE SET last_seq = greatest(event_writers.last_seq, excluded.last_seq)) SELECT count(*) FROM e;
+
+-- last_seq
+SELECT last_seq FROM event_writers WHERE writer = $1;
+
+-- delete_before
+DELETE FROM events WHERE (writer, seq) IN (SELECT writer, seq FROM events WHERE time < $1 ORDER BY time, writer, seq LIMIT $2);
+
+-- of the feed's connection
+SET synchronous_commit = off; SET default_transaction_isolation = 'read committed'; LISTEN access_kv;
+
+-- feed: whether the log is of this server
+SELECT EXISTS (SELECT 1 FROM kv_log WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint) OR log_floor > pg_snapshot_xmax(pg_current_snapshot())::text::bigint FROM backend_version;
+
+-- feed: if it is not
+BEGIN ISOLATION LEVEL READ COMMITTED; LOCK TABLE kv IN SHARE ROW EXCLUSIVE MODE; TRUNCATE kv_log; UPDATE backend_version SET store = gen_random_uuid(), log_floor = pg_current_xact_id()::text::bigint; COMMIT;
+
+-- feed, and a watch: where the log stands
+SELECT pg_current_snapshot()::text, v.log_floor, v.store::text || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), l.xid, l.ord, (SELECT max(xid) FROM kv_log) FROM backend_version v LEFT JOIN LATERAL (SELECT xid, ord FROM kv_log WHERE xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint ORDER BY xid DESC, ord DESC LIMIT 1) l ON true;
+
+-- feed: what is new
+WITH s AS MATERIALIZED (SELECT CASE WHEN $3::bigint > 0 THEN $3 ELSE pg_snapshot_xmin(pg_current_snapshot())::text::bigint END AS horizon, log_floor FROM backend_version), b AS MATERIALIZED (SELECT EXISTS (SELECT 1 FROM kv_log WHERE xid >= (SELECT horizon FROM s)) AS beyond) SELECT l.key, l.value, l.expires, l.revision, l.xid, l.ord, s.log_floor, b.beyond FROM s CROSS JOIN b LEFT JOIN LATERAL (SELECT * FROM kv_log WHERE (xid, ord) > ($1, $2) AND xid < s.horizon ORDER BY xid, ord LIMIT 10000) l ON true;
+
+-- feed: wakes other processes
+NOTIFY access_kv;
+
+-- feed: held back by a transaction
+SELECT pg_current_snapshot()::text;
+
+-- feed: whose may write
+SELECT DISTINCT pid FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND relation = 'kv'::regclass AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+
+-- feed: what they are in
+SELECT backend_xid::text, usesysid = (SELECT oid FROM pg_roles WHERE rolname = current_user) FROM pg_stat_activity WHERE pid = ANY ($1);
+
+-- watch from a position
+SELECT key, value, expires, revision, xid, ord FROM (SELECT DISTINCT ON (key) * FROM kv_log WHERE (xid, ord) > ($1, $2) ORDER BY key, xid DESC, ord DESC) l ORDER BY xid, ord;
+
+-- sweeper: whose turn it is
+SELECT pg_try_advisory_lock(7020668219486433027);
+
+-- sweeper: trims the log
+WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7020668219486433026) AS is), last AS MATERIALIZED (SELECT xid FROM kv_log ORDER BY xid DESC, ord DESC OFFSET $1 LIMIT 1), cut AS (SELECT xid FROM last WHERE xid < (SELECT max(xid) FROM kv_log)), f AS (UPDATE backend_version SET log_floor = cut.xid + 1 FROM cut, mine WHERE mine.is AND cut.xid >= log_floor RETURNING log_floor) DELETE FROM kv_log USING f WHERE kv_log.xid < f.log_floor;
+
+-- sweeper: done
+SELECT pg_advisory_unlock(7020668219486433027);
+
+-- search for all
+SELECT writer, seq, time, name, "user", json FROM events WHERE true ORDER BY time DESC, writer DESC, seq DESC LIMIT $1;
+
+-- search for one name
+SELECT writer, seq, time, name, "user", json FROM events WHERE true AND name = $1 ORDER BY time DESC, writer DESC, seq DESC LIMIT $2;
+
+-- search by everything
+SELECT writer, seq, time, name, "user", json FROM events WHERE true AND time >= $1 AND time < $2 AND "user" = $3 AND name = ANY ($4) AND (time, writer, seq) > ($5, $6, $7) ORDER BY time ASC, writer ASC, seq ASC LIMIT $8;
