@@ -1,0 +1,204 @@
+//! The store against plain SQL that does the same, over one connection each, on one PostgreSQL in one run:
+//! `cargo bench -p access-backend-sql`. A figure of 1.0 is as fast as plain SQL.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use access_backend::{Backend, Batch, KeyRange, MAX_PAGE_ITEMS, Operation, Prefix, WatchEvent};
+use access_backend_sql::Sql;
+use common::{Server, item, key, open};
+use tokio_postgres::{Client, Statement};
+
+const ROUNDS: usize = 9;
+const VALUE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// What somebody would write by hand: the row and its place in the log, in one statement.
+const PUT: &str = "WITH w AS (INSERT INTO kv (key, value, expires, revision) \
+    VALUES ($1, $2, NULL, gen_random_uuid()) ON CONFLICT (key) DO UPDATE \
+    SET value = excluded.value, expires = excluded.expires, revision = excluded.revision \
+    RETURNING key, value, expires, revision) \
+    INSERT INTO kv_log (ord, key, value, expires, revision) \
+    SELECT $3::int4, key, value, expires, revision FROM w";
+const GET: &str = "SELECT value, expires, revision FROM kv WHERE key = $1";
+const RANGE: &str = "SELECT key, value, expires, revision FROM kv \
+    WHERE key >= $1 AND key < $2 ORDER BY key LIMIT 1001";
+
+struct Bench {
+    store: Arc<Sql>,
+    plain: Client,
+    put: Statement,
+    get: Statement,
+    range: Statement,
+}
+
+#[tokio::main]
+async fn main() {
+    let server = Server::start();
+    server.sql("postgres", "ALTER SYSTEM SET fsync = on");
+    server.stop();
+    server.start_again();
+    let url = server.url(&server.database());
+    let store = open(&url).await;
+    let (plain, connection) = tokio_postgres::connect(
+        url.split("&pool_max_conns").next().unwrap(),
+        tokio_postgres::NoTls,
+    )
+    .await
+    .unwrap();
+    tokio::spawn(connection);
+    let put = plain.prepare(PUT).await.unwrap();
+    let get = plain.prepare(GET).await.unwrap();
+    let range = plain.prepare(RANGE).await.unwrap();
+    let bench = Bench { store, plain, put, get, range };
+    let mut rows = 0;
+    while rows < 10_000 {
+        let mut batch = Batch::new();
+        for _ in 0..250 {
+            batch = batch.then(Operation::Put(item(&format!("/r/{rows:05}"), VALUE)));
+            rows += 1;
+        }
+        bench.store.batch(batch).await.unwrap();
+    }
+    server.sql("d0", "VACUUM ANALYZE");
+    for (name, goal, each) in [
+        ("put", 0.9, 200),
+        ("batch of 100", 0.9, 20),
+        ("get", 0.9, 500),
+        ("range of 10,000", 0.8, 2),
+    ] {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            // One after the other, and each of the two first in turn.
+            for turn in [round % 2, (round + 1) % 2] {
+                let began = Instant::now();
+                for number in 0..each {
+                    match turn {
+                        0 => bench.ours(name, number).await,
+                        _ => bench.theirs(name, number).await,
+                    }
+                }
+                if turn == 0 { &mut ours } else { &mut theirs }.push(began.elapsed() / each);
+            }
+        }
+        ours.sort();
+        theirs.sort();
+        let (ours, theirs) = (ours[ROUNDS / 2], theirs[ROUNDS / 2]);
+        let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
+        println!("{name}: {ratio:.2} of plain SQL (goal {goal}): {ours:?} against {theirs:?}");
+    }
+    watching(&bench.store).await;
+}
+
+impl Bench {
+    async fn ours(&self, name: &str, number: u32) {
+        match name {
+            "put" => drop(self.store.put(item(&format!("/p/{number}"), VALUE)).await.unwrap()),
+            "get" => drop(self.store.get(&key("/r/04999")).await.unwrap().unwrap()),
+            "batch of 100" => {
+                let puts = (0..100).map(|at| Operation::Put(item(&format!("/b/{at}"), VALUE)));
+                let batch = Batch { conditions: Vec::new(), operations: puts.collect() };
+                self.store.batch(batch).await.unwrap();
+            }
+            _ => {
+                let range = KeyRange::from(Prefix::parse("/r").unwrap());
+                let (mut rows, mut after) = (0, None);
+                loop {
+                    let page =
+                        self.store.range(&range, MAX_PAGE_ITEMS, after.as_ref()).await.unwrap();
+                    rows += page.items.len();
+                    after = page.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+                assert_eq!(rows, 10_000);
+            }
+        }
+    }
+
+    async fn theirs(&self, name: &str, number: u32) {
+        let value = VALUE.as_bytes();
+        match name {
+            "put" => {
+                let key = format!("/p/{number}");
+                self.plain.execute(&self.put, &[&key.as_bytes(), &value, &1]).await.unwrap();
+            }
+            "get" => {
+                self.plain.query_one(&self.get, &[&&b"/r/04999"[..]]).await.unwrap();
+            }
+            "batch of 100" => {
+                self.plain.batch_execute("BEGIN").await.unwrap();
+                let keys: Vec<String> = (0..100).map(|at| format!("/b/{at}")).collect();
+                let puts = keys.iter().zip(1..).map(|(key, ord): (_, i32)| async move {
+                    self.plain.execute(&self.put, &[&key.as_bytes(), &value, &ord]).await.unwrap();
+                });
+                futures::future::join_all(puts).await;
+                self.plain.batch_execute("COMMIT").await.unwrap();
+            }
+            _ => {
+                let (mut rows, mut from) = (0, b"/r/".to_vec());
+                loop {
+                    let page = self.plain.query(&self.range, &[&from, &&b"/r0"[..]]).await.unwrap();
+                    rows += page.len().min(1000);
+                    if page.len() < 1001 {
+                        break;
+                    }
+                    from = page[1000].get(0);
+                }
+                assert_eq!(rows, 10_000);
+            }
+        }
+    }
+}
+
+/// How long after a commit its event comes, with 1,000 writes a second and 100 watchers.
+async fn watching(store: &Arc<Sql>) {
+    const WRITES: u32 = 3000;
+    let began = Instant::now();
+    let mut watchers = Vec::new();
+    for _ in 0..100 {
+        let mut watch = store.watch(&[Prefix::parse("/w").unwrap()], None).await.unwrap();
+        while !matches!(watch.next().await, Some(Ok(WatchEvent::Ready(_)))) {}
+        watchers.push(tokio::spawn(async move {
+            let mut delays = Vec::new();
+            for _ in 0..WRITES {
+                let Some(Ok(WatchEvent::Changed { item, .. })) = watch.next().await else {
+                    panic!("no change")
+                };
+                let sent: u64 = std::str::from_utf8(&item.value).unwrap().parse().unwrap();
+                delays.push(began.elapsed().saturating_sub(Duration::from_micros(sent)));
+            }
+            delays
+        }));
+    }
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    let mut writes = Vec::new();
+    for number in 0..WRITES {
+        ticks.tick().await;
+        let store = store.clone();
+        // From before the write, so that the time of the commit is in it.
+        let sent = began.elapsed().as_micros().to_string();
+        writes.push(tokio::spawn(async move {
+            store.put(item(&format!("/w/{number}"), &sent)).await.unwrap();
+        }));
+    }
+    for write in writes {
+        write.await.unwrap();
+    }
+    let mut delays = Vec::new();
+    for watcher in watchers {
+        delays.extend(watcher.await.unwrap());
+    }
+    delays.sort();
+    let at = |part: usize| delays[delays.len() * part / 100 - 1];
+    println!(
+        "watch, 1,000 writes a second, 100 watchers, from before the write: p50 {:?}, p99 {:?} (goal 50 ms)",
+        at(50),
+        at(99)
+    );
+}
