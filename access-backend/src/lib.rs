@@ -2,7 +2,8 @@
 //!
 //! One object-safe trait, [`Backend`], and two engines: [`Memory`], fast and gone with its process, and
 //! [`Sqlite`], one file, durable before it acknowledges. The same engines keep append-only audit events behind a
-//! second small trait, [`EventStore`]. The crate knows nothing of what it stores: keys are paths, values are bytes.
+//! second small trait, [`EventStore`]. PostgreSQL and CockroachDB are in a crate of their own, `access-backend-sql`, so
+//! that nobody gets a client of them who did not ask for one. The crate knows nothing of what it stores: keys are paths, values are bytes.
 //!
 //! # Thirty lines
 //!

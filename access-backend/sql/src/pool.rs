@@ -118,7 +118,10 @@ impl Dialer {
     fn check_engine(&self, answers: &[SimpleQueryMessage]) -> Result<(), Failure> {
         let [banner] = columns(answers);
         let reason = match Engine::of_banner(banner) {
-            Some(engine) if engine == self.engine => return Ok(()),
+            Some(engine) if engine == self.engine => match engine.too_old(banner) {
+                None => return Ok(()),
+                Some(least) => format!("{} is {banner}; {engine} {least} is the least", self.conn),
+            },
             Some(other) => format!("{} is {other}; write type: {other}", self.conn),
             None => {
                 let banner: String = banner.chars().take(80).collect();

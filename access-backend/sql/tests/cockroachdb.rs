@@ -171,8 +171,14 @@ async fn what_the_database_has_forgotten_is_a_reset() {
     roach.faults.forgotten.store(true, Ordering::SeqCst);
     roach.faults.feeds_cut.store(1, Ordering::SeqCst);
     store.put(item("/a", "1")).await.unwrap();
-    assert_eq!(changed(&next(&mut watch).await), "/a");
-    assert_eq!(next(&mut watch).await, WatchEvent::Reset);
+    // The change may be lost with the connection, and is then among what is forgotten.
+    match next(&mut watch).await {
+        WatchEvent::Reset => {}
+        event => {
+            assert_eq!(changed(&event), "/a");
+            assert_eq!(next(&mut watch).await, WatchEvent::Reset);
+        }
+    }
     let mut late = store.watch(&[Prefix::root()], Some(start)).await.unwrap();
     assert_eq!(next(&mut late).await, WatchEvent::Reset);
     let mut watch = store.watch(&[Prefix::root()], None).await.unwrap();

@@ -165,6 +165,7 @@ pub(crate) struct Running {
 
 /// Where to go on.
 struct Polled {
+    count: usize,
     full: bool,
     /// Something is committed beyond the horizon.
     beyond: bool,
@@ -267,7 +268,7 @@ impl Running {
             bounded(self.conn.client.batch_execute(log::NOTIFY)).await?;
         }
         let mut polled = self.poll(shared, 0).await?;
-        if !polled.beyond || polled.full {
+        if !polled.beyond || polled.count > 0 {
             self.held_back = None;
         } else if self.held_back.get_or_insert_with(Instant::now).elapsed() > HELD_BACK
             && let Some(horizon) = self.horizon_of_ours().await?
@@ -320,7 +321,7 @@ impl Running {
         let full = count >= MOST_ROWS;
         self.cursor = last;
         shared.feed.low_mark.store(last.xid, std::sync::atomic::Ordering::SeqCst);
-        Ok(Polled { full, beyond })
+        Ok(Polled { count, full, beyond })
     }
 
     /// The horizon, counting our own writers alone; `None` where that can't be told.
