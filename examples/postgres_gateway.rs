@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let chain = CertificateDer::pem_file_iter("gateway.crt")?.collect::<Result<_, _>>()?;
     let key = Arc::new(SharedKey::new(chain, PrivateKeyDer::from_pem_file("gateway.key")?)?);
     let (protocol, auth) = (DatabaseProtocol::Postgres, TargetAuth::password_file("password"));
-    let resource = Resource { id: id.clone(), labels: [].into(), host: HostId::new("gateway")? };
+    let resource = Resource::new(id.clone(), [].into(), HostId::new("gateway")?);
     let policy = Arc::new(Policy(watch::Sender::new(0)));
     let gate = Gate::new(policy, audit.clone(), clock.clone(), GateOptions::default());
     let server = PostgresServer::builder()

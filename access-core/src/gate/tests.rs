@@ -103,11 +103,11 @@ fn session() -> Action {
 }
 
 fn node() -> Target {
-    Target::Resource(Resource {
-        id: ResourceRef::node(ResourceName::new("web-1").unwrap()),
-        labels: Default::default(),
-        host: HostId::new("h-1").unwrap(),
-    })
+    Target::Resource(Resource::new(
+        ResourceRef::node(ResourceName::new("web-1").unwrap()),
+        Default::default(),
+        HostId::new("h-1").unwrap(),
+    ))
 }
 
 fn limits() -> SessionLimits {

@@ -120,8 +120,7 @@ impl Heartbeat {
         match serde_json::from_slice::<Stored>(&document.json) {
             Ok(Stored { metadata }) => {
                 let id = ResourceRef { kind, name };
-                let resource =
-                    Resource { id: id.clone(), labels: metadata.labels, host: host.clone() };
+                let resource = Resource::new(id.clone(), metadata.labels, host.clone());
                 let mut stored = self.stored.write().unwrap_or_else(PoisonError::into_inner);
                 stored.insert(id, resource);
             }

@@ -147,11 +147,11 @@ impl Setup {
 
     async fn permit(&self, who: &VerifiedIdentity, account: &str) -> Permit {
         let name = ResourceName::new("orders").unwrap();
-        let resource = Resource {
-            id: ResourceRef { kind: ResourceKind::Database, name },
-            labels: Default::default(),
-            host: self.member.host_id().clone(),
-        };
+        let resource = Resource::new(
+            ResourceRef { kind: ResourceKind::Database, name },
+            Default::default(),
+            self.member.host_id().clone(),
+        );
         let action =
             Action::Database { user: Login::new(account).unwrap(), database: "orders".into() };
         let target = Target::Resource(resource);

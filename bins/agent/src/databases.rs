@@ -90,7 +90,7 @@ pub(crate) async fn server(
             (None, None) => TargetAuth::Nothing,
         };
         let labels = database.static_labels.clone();
-        let resource = Resource { id, labels, host: host.membership().host_id().clone() };
+        let resource = Resource::new(id, labels, host.membership().host_id().clone());
         databases.push(postgres::Database { resource, protocol: protocol(database)?, tls, auth });
     }
     let databases = Databases::new(databases);

@@ -216,11 +216,7 @@ mod tests {
         let good = listener.local_addr().unwrap().to_string();
         reach.set_route(&id, ["127.0.0.1:1".to_owned(), good]).unwrap();
         let database = Database {
-            resource: Resource {
-                id: id.clone(),
-                labels: [].into(),
-                host: HostId::new("h-1").unwrap(),
-            },
+            resource: Resource::new(id.clone(), [].into(), HostId::new("h-1").unwrap()),
             protocol: DatabaseProtocol::CockroachDb,
             tls: None,
             auth: TargetAuth::Nothing,

@@ -3,7 +3,7 @@
 use access_core::document::{Document, DocumentError, DocumentSpec, Metadata};
 use access_core::policy::ApiKind;
 use access_core::role::ROLE_SCHEMA;
-use access_core::{HostId, Resource, ResourceName, ResourceRef};
+use access_core::{HostId, Login, Resource, ResourceName, ResourceRef};
 use serde::{Deserialize, Serialize};
 
 use super::{DbSpec, NodeSpec, is_default};
@@ -16,6 +16,11 @@ pub trait Served: DocumentSpec {
     /// The schema of roles that the agent knows (see [`ROLE_SCHEMA`]); 0 when it does not say,
     /// which stands for 1.
     fn role_schema(&self) -> u32;
+
+    /// The account that makes accounts of users on it, where there is one.
+    fn admin_user(&self) -> Option<&Login> {
+        None
+    }
 
     /// Whether its texts are within bounds.
     ///
@@ -35,11 +40,10 @@ pub trait Served: DocumentSpec {
             .ok_or_else(|| DocumentError::Field(format!("{} is no resource", Self::KIND)))?;
         let name = ResourceName::new(&metadata.name)
             .map_err(|err| DocumentError::Field(format!("metadata.name: {err}")))?;
-        Ok(Resource {
-            id: ResourceRef { kind, name },
-            labels: metadata.labels.clone(),
-            host: self.host().clone(),
-        })
+        let id = ResourceRef { kind, name };
+        let mut resource = Resource::new(id, metadata.labels.clone(), self.host().clone());
+        resource.admin_user = self.admin_user().cloned();
+        Ok(resource)
     }
 }
 

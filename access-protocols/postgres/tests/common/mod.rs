@@ -193,11 +193,8 @@ impl Gateway {
             kind: ResourceKind::Database,
             name: ResourceName::new("orders").unwrap(),
         };
-        let resource = Resource {
-            id: id.clone(),
-            labels: Default::default(),
-            host: HostId::new("host-1").unwrap(),
-        };
+        let resource =
+            Resource::new(id.clone(), Default::default(), HostId::new("host-1").unwrap());
         let reach = HostReach::builder().build().unwrap();
         reach.set_route(&id, &setup.addresses).unwrap();
         let database = Database {
