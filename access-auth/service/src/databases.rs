@@ -22,6 +22,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::caller::Call;
 use crate::error::{Error, Result};
+use crate::hosts::Owner;
 use crate::issue::{Keys, public};
 use crate::resources::KindEntry;
 use crate::service::AuthService;
@@ -128,8 +129,20 @@ impl AuthService {
             matches!(&who.identity().subject, Subject::Host { resources, .. }
                 if resources.contains(database))
         });
-        if !certified || self.owner_of(database).await?.as_ref() != Some(agent) {
-            return Err(Error::Denied(format!("this host does not serve {database}")));
+        let not_served = || Error::Denied(format!("this host does not serve {database}"));
+        match self.owner_of(database).await? {
+            Some(Owner::Host(owner)) if certified && owner == *agent => {}
+            Some(Owner::Administrators) if certified => {
+                let document = self.dynamic_database(database.name.as_str()).await?;
+                let serves = self.serves(agent).await?;
+                let document = document
+                    .filter(|one| serves.is_some_and(|serves| serves.may(one)))
+                    .ok_or_else(not_served)?;
+                let mut resource = document.spec.resource(&document.metadata)?;
+                resource.host = agent.clone();
+                return Ok(resource);
+            }
+            _ => return Err(not_served()),
         }
         let key =
             KindEntry::of(ApiKind::Db)?.key(database.name.as_str(), self.cluster().as_str())?;
@@ -143,11 +156,7 @@ impl AuthService {
             })?;
         stored.document.spec.resource(&stored.document.metadata).map_err(Error::from).and_then(
             |resource| {
-                if resource.host == *agent {
-                    Ok(resource)
-                } else {
-                    Err(Error::Denied(format!("this host does not serve {database}")))
-                }
+                if resource.host == *agent { Ok(resource) } else { Err(not_served()) }
             },
         )
     }

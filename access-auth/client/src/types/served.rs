@@ -10,8 +10,8 @@ use super::{DbSpec, NodeSpec, is_default};
 
 /// What the documents of every kind of resource have in common.
 pub trait Served: DocumentSpec {
-    /// The agent that serves it.
-    fn host(&self) -> &HostId;
+    /// The agent that serves it; none for what administrators registered, which any number may.
+    fn host(&self) -> Option<&HostId>;
 
     /// The schema of roles that the agent knows (see [`ROLE_SCHEMA`]); 0 when it does not say,
     /// which stands for 1.
@@ -30,7 +30,8 @@ pub trait Served: DocumentSpec {
         Ok(())
     }
 
-    /// What decisions over the resource look at.
+    /// What decisions over the resource look at. Of what no agent has for itself, the host is one
+    /// that nobody is.
     ///
     /// # Errors
     /// [`DocumentError::Field`] when the document's name is none.
@@ -41,7 +42,8 @@ pub trait Served: DocumentSpec {
         let name = ResourceName::new(&metadata.name)
             .map_err(|err| DocumentError::Field(format!("metadata.name: {err}")))?;
         let id = ResourceRef { kind, name };
-        let mut resource = Resource::new(id, metadata.labels.clone(), self.host().clone());
+        let host = self.host().cloned().unwrap_or_else(|| HostId::from_random([0; 16]));
+        let mut resource = Resource::new(id, metadata.labels.clone(), host);
         resource.admin_user = self.admin_user().cloned();
         Ok(resource)
     }
@@ -93,8 +95,8 @@ macro_rules! served {
         }
 
         impl Served for $spec {
-            fn host(&self) -> &HostId {
-                &self.host
+            fn host(&self) -> Option<&HostId> {
+                Some(&self.host)
             }
 
             fn role_schema(&self) -> u32 {
@@ -122,8 +124,8 @@ served! {
 }
 
 impl Served for NodeSpec {
-    fn host(&self) -> &HostId {
-        &self.host
+    fn host(&self) -> Option<&HostId> {
+        Some(&self.host)
     }
 
     fn role_schema(&self) -> u32 {

@@ -51,6 +51,7 @@ impl Cause {
             Self::Ended(EndReason::Expired) => "certificate expired".into(),
             Self::Ended(EndReason::Idle) => "idle".into(),
             Self::Ended(EndReason::Withdrawn(_)) => "locked".into(),
+            Self::Ended(EndReason::Gone(_)) => "removed".into(),
             Self::Ended(_) => "ended".into(),
             Self::Audit(err) => Text::of(format_args!("audit failed: {err}")),
             Self::Recording(err) => Text::of(format_args!("recording failed: {err}")),
