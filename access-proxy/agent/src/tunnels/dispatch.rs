@@ -12,6 +12,7 @@ use access_core::time::Clock;
 use access_core::tls::{ALPN_POSTGRESQL, ALPN_SSH, ClientAuth, TlsError, server_config};
 use access_core::{ClusterName, ResourceKind, ResourceRef, TraceId};
 use access_tunnel::{Flavour, OpenHeader, PendingStream, RefuseCode, Stream};
+use arc_swap::ArcSwap;
 use futures::FutureExt;
 use metrics::{counter, gauge};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -40,6 +41,8 @@ pub(crate) struct DispatchLimits {
 pub(crate) struct Dispatcher {
     cluster: ClusterName,
     resources: HashSet<ResourceRef>,
+    /// What is served beside these at the moment.
+    more: ArcSwap<HashSet<ResourceRef>>,
     protocols: HashMap<ResourceKind, Served>,
     trust: Arc<SharedTrust>,
     clock: Arc<dyn Clock>,
@@ -92,6 +95,7 @@ impl Dispatcher {
         Ok(Self {
             cluster: membership.cluster().clone(),
             resources: membership.options().resources.iter().cloned().collect(),
+            more: ArcSwap::default(),
             protocols,
             trust,
             clock,
@@ -103,6 +107,12 @@ impl Dispatcher {
             draining: CancellationToken::new(),
             cut: CancellationToken::new(),
         })
+    }
+
+    /// Has these resources be served beside those that are configured, and no others. Streams that
+    /// are open stay.
+    pub(crate) fn serve_more(&self, resources: HashSet<ResourceRef>) {
+        self.more.store(Arc::new(resources));
     }
 
     /// Takes a stream, or refuses it.
@@ -165,7 +175,8 @@ impl Dispatcher {
         }
         let unknown = (RefuseCode::UNKNOWN_TARGET, "not served here");
         let resource: ResourceRef = header.target.parse().map_err(|_| unknown)?;
-        if !self.resources.contains(&resource) || !self.protocols.contains_key(&resource.kind) {
+        let served = self.resources.contains(&resource) || self.more.load().contains(&resource);
+        if !served || !self.protocols.contains_key(&resource.kind) {
             return Err(unknown);
         }
         let slot = Arc::clone(&self.slots)
