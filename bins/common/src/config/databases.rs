@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use access_client::types::{ResourceMatcher, ResourceMatchers};
+pub use access_client::types::{TlsMode, TlsNegotiation};
+use serde::{Deserialize, Deserializer, de};
 
 use super::schema::address;
 use super::value::Switch;
@@ -16,6 +18,9 @@ pub struct DbSection {
     enabled: Option<Switch>,
     /// Which.
     pub databases: Vec<Database>,
+    /// Which of those that administrators register, by their labels.
+    #[serde(deserialize_with = "matchers")]
+    pub resources: Vec<ResourceMatcher>,
 }
 
 impl DbSection {
@@ -85,28 +90,10 @@ pub struct DbTls {
     pub negotiation: TlsNegotiation,
 }
 
-/// What a database's certificate is held against, as `sslmode` of libpq has it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TlsMode {
-    /// Authority and name.
-    #[default]
-    VerifyFull,
-    /// The authority, whatever the name.
-    VerifyCa,
-    /// Nothing: whoever answers is believed.
-    Require,
-    /// There is no TLS.
-    Disable,
-}
-
-/// How TLS begins, as `sslnegotiation` of libpq has it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TlsNegotiation {
-    /// By asking for it first.
-    #[default]
-    Postgres,
-    /// At once: PostgreSQL 17 and later.
-    Direct,
+fn matchers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ResourceMatcher>, D::Error> {
+    let matchers = Vec::<ResourceMatcher>::deserialize(deserializer)?;
+    match ResourceMatchers::compile(&matchers) {
+        Ok(_) => Ok(matchers),
+        Err(err) => Err(de::Error::custom(format!("resources: {err}"))),
+    }
 }
