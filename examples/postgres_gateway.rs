@@ -44,7 +44,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .reach(Arc::new(HostReach::builder().route(id.clone(), "localhost:5432")?.build()?))
         .audit(audit)
         .clock(clock)
-        .databases(Databases::new([Database { resource, protocol, tls: None, auth }]))
+        .databases(Databases::new([Database {
+            resource,
+            protocol,
+            tls: None,
+            auth,
+            admin_database: None,
+        }]))
         .build()?;
     let door = Door::new(server, id, key, trust)?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:6432").await?;

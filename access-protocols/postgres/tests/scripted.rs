@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use access_core::audit::Event;
 use access_core::policy::Reason;
-use access_postgres::{PostgresOptions, TargetAuth};
+use access_postgres::{DatabaseProtocol, PostgresOptions, TargetAuth};
 use common::{Ca, Gateway, PATIENCE, Setup, text};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -50,6 +50,8 @@ async fn scripted() -> (Gateway, TcpListener) {
         tls: None,
         addresses: vec![listener.local_addr().unwrap().to_string()],
         options: PostgresOptions::default(),
+        admin: None,
+        protocol: DatabaseProtocol::CockroachDb,
     };
     (Gateway::serving(Ca::new("clients"), setup).await, listener)
 }

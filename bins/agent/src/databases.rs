@@ -91,7 +91,13 @@ pub(crate) async fn server(
         };
         let labels = database.static_labels.clone();
         let resource = Resource::new(id, labels, host.membership().host_id().clone());
-        databases.push(postgres::Database { resource, protocol: protocol(database)?, tls, auth });
+        databases.push(postgres::Database {
+            resource,
+            protocol: protocol(database)?,
+            tls,
+            auth,
+            admin_database: None,
+        });
     }
     let databases = Databases::new(databases);
     let server = PostgresServer::builder()

@@ -220,6 +220,7 @@ mod tests {
             protocol: DatabaseProtocol::CockroachDb,
             tls: None,
             auth: TargetAuth::Nothing,
+            admin_database: None,
         };
         let watch = Watch {
             shown,

@@ -14,17 +14,19 @@ use access_core::policy::{Action, Context, Target as Aim};
 use access_core::protocol::Incoming;
 use access_core::reach::BoxedStream;
 use access_core::recording::{RecordingKind, RecordingMeta};
+use access_core::role::CreateDbUserMode;
 use access_core::{Login, Permit, ResourceRef, SessionId, UserName, VerifiedIdentity};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Parts;
+use super::account::{self, Made};
 use super::journal::Journal;
 use super::judge::Judge;
 use super::relay::{Timer, Way};
 use super::session::Session;
 use super::tape::Tape;
-use super::target::{self, Target};
+use super::target::{self, Comer, Target};
 use crate::database::Database;
 use crate::machine::{Asked, Machine, Watch};
 use crate::wire::{self, CancelRequest, Failure, First, Startup, encode, sqlstate};
@@ -189,13 +191,14 @@ struct Begun {
     user: Login,
     number: Option<u32>,
     tape: Tape,
+    account: Option<Made>,
 }
 
 async fn begin(
     parts: &Arc<Parts>,
     who: &VerifiedIdentity,
     asked: &Asked,
-    database: &Database,
+    database: &Arc<Database>,
     caller: &Caller,
 ) -> Result<Begun, Failure> {
     let bad_name = |err: access_core::ids::IdError| denied(err.to_string());
@@ -219,8 +222,8 @@ async fn begin(
     };
     journal.redacted = permit.grant().database.redact_parameters;
     match open(parts, &permit, database, asked, &mut journal).await {
-        Ok((target, tape)) => {
-            Ok(Begun { permit, target, journal, user, number: caller.session, tape })
+        Ok((target, tape, account)) => {
+            Ok(Begun { permit, target, journal, user, number: caller.session, tape, account })
         }
         Err((failure, why)) => {
             let event = start_event(&journal, asked, DbSessionStartCode::Denied, why, "off");
@@ -234,18 +237,28 @@ async fn begin(
 async fn open(
     parts: &Arc<Parts>,
     permit: &Permit,
-    database: &Database,
+    database: &Arc<Database>,
     asked: &Asked,
     journal: &mut Journal,
-) -> Result<(Target, Tape), (Failure, Outcome)> {
+) -> Result<(Target, Tape, Option<Made>), (Failure, Outcome)> {
     if asked.replication && !permit.grant().database.replication {
         let failure = denied("your roles do not permit this: replication")
             .hint("ask for a role with the option db_replication");
         return Err((failure, Outcome::failed("replication is not permitted")));
     }
-    let target = target::connect(parts, permit, database, asked)
-        .await
-        .map_err(|err| (err.failure, Outcome::failed(err.why)))?;
+    let made = match permit.grant().database.create_user {
+        CreateDbUserMode::Off => None,
+        _ => Some(account::make(parts, permit, database, journal).await?),
+    };
+    let connected = target::connect(parts, permit, database, Comer::Client(asked)).await;
+    // When something goes wrong from here on, it is undone by being dropped.
+    let key = connected.as_ref().ok().and_then(|target| target.welcome.key.as_ref());
+    let (is_connected, process) = (connected.is_ok(), key.map(|(process, _)| *process));
+    let account = match made {
+        Some(made) => Some(made.settled(is_connected, process).await),
+        None => None,
+    };
+    let target = connected.map_err(|err| (err.failure, Outcome::failed(err.why)))?;
     if let Some(place) = &target.stop.place {
         let mut db = DbTarget::clone(&journal.db);
         db.db_uri = Some(Text::of(place.address()));
@@ -275,7 +288,7 @@ async fn open(
         let text = "access cannot be granted: the audit log cannot be written";
         (Failure::fatal(sqlstate::IO_ERROR, text), Outcome::failed(err))
     })?;
-    Ok((target, tape))
+    Ok((target, tape, account))
 }
 
 fn journal(
@@ -343,7 +356,7 @@ async fn run(
     database: &Database,
     begun: Begun,
 ) {
-    let Begun { permit, target, journal, user, number, tape } = begun;
+    let Begun { permit, target, journal, user, number, tape, account } = begun;
     let Target { stream: server, rest, welcome, stop } = target;
     let cancellable =
         parts.registry.enter(number, asked.secret_len(), stop.clone(), journal.clone());
@@ -387,4 +400,7 @@ async fn run(
     session.down.out.push(first.freeze());
     tracing::debug!(resource = %database.resource.id, "a database session begins");
     session.run().await;
+    if let Some(account) = account {
+        account.release().await;
+    }
 }
