@@ -5,11 +5,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access_core::audit::AuditSink;
+use access_core::audit::{AuditSink, Durability};
 use access_core::identity::SharedTrust;
 use access_core::protocol::{Admission, Incoming, Protocol};
 use access_core::time::Clock;
-use access_core::tls::{ALPN_POSTGRESQL, ALPN_SSH, ClientAuth, TlsError, server_config};
+use access_core::tls::{
+    ALPN_POSTGRESQL, ALPN_SSH, ClientAuth, NoteRefused, TlsError, server_config,
+};
 use access_core::{ClusterName, ResourceKind, ResourceRef, TraceId};
 use access_tunnel::{Flavour, OpenHeader, PendingStream, RefuseCode, Stream};
 use arc_swap::ArcSwap;
@@ -18,9 +20,9 @@ use metrics::{counter, gauge};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
-use super::handshake::{Notes, Refused, handshake};
+use super::handshake::{Refused, handshake};
 use super::strangers::{Place, Strangers};
 use crate::membership::Membership;
 
@@ -87,7 +89,7 @@ impl Dispatcher {
                     ResourceKind::Database => &[ALPN_POSTGRESQL],
                     _ => &[],
                 };
-                let auth = ClientAuth::Watched(Arc::clone(&trust), Arc::new(Notes));
+                let auth = ClientAuth::Watched(Arc::clone(&trust), Arc::new(NoteRefused));
                 let tls = server_config(auth, Arc::clone(&key) as _, Arc::clone(&clock), alpn)?;
                 Ok((kind, Served { protocol, tls: Arc::new(tls) }))
             })
@@ -241,7 +243,11 @@ impl Dispatcher {
                         debug!(%trace_id, client = ?client_addr, "refused a client: {why}");
                         counter!("access_agent_refused_total", "reason" => "tls").increment(1);
                         if let Refused::Certificate(refused) = why {
-                            refused.record(self.audit.as_ref(), &resource, client_addr).await;
+                            // A refusal that cannot be written down is a refusal all the same.
+                            let event = refused.event(&resource, client_addr).into();
+                            if let Err(err) = self.audit.accept(event, Durability::Soon).await {
+                                warn!(%err, "a refused certificate could not be recorded");
+                            }
                         }
                         return;
                     }
