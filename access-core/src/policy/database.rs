@@ -160,6 +160,10 @@ fn statements_are_refused_by_the_options_of_any_role() {
     assert_eq!(verdict(&["db", "no-drop"], "COPY TO", false), None);
     assert!(verdict(&["db", "no-drop"], "COPY FROM", true).is_some());
     assert!(verdict(&["db", "no-drop", "no-alter"], "ALTER TABLE", true).is_some());
+    // What was not read can be any of them.
+    assert!(verdict(&["db", "no-drop"], "UNKNOWN", true).is_some());
+    assert!(verdict(&["db", "reader"], "UNKNOWN", true).is_some());
+    assert_eq!(verdict(&["db"], "UNKNOWN", true), None);
 
     let grant = granted(&snapshot, &all);
     assert!(grant.read_only);

@@ -245,8 +245,7 @@ impl<'a> Merged<'a> {
         forbid(&mut self.read_only, *db_read_only == Some(true));
         match request {
             Request::Database { statement: Some(Statement { command, .. }), .. } => {
-                let denied = role.deny_commands().find(command).is_some();
-                forbid(&mut self.denies_command, denied);
+                forbid(&mut self.denies_command, role.deny_commands().forbids(command));
             }
             Request::Database { statement: None, .. } => {
                 self.deny_commands = self.deny_commands.union(role.deny_commands());
