@@ -23,6 +23,8 @@ use crate::wire::{Failure, encode, sqlstate};
 
 /// How long the client has to take its last messages, and the database its leave.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long a message may take to be whole of which the client has a part when the permit ends.
+const COMPLETION: Duration = Duration::from_millis(250);
 
 /// What ended a session.
 #[derive(Debug)]
@@ -136,6 +138,9 @@ impl Session {
             self.down.out.pieces.clear();
             self.whole
         } else {
+            if matches!(cause, Cause::Ended(_)) && !self.machine.at_boundary() {
+                drop(tokio::time::timeout(COMPLETION, self.complete_message()).await);
+            }
             self.machine.at_boundary()
         };
         let cause = match (cause, told) {
