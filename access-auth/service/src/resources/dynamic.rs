@@ -45,7 +45,8 @@ impl AuthService {
         }
         document.spec.check()?;
         let resource = document.spec.resource(&document.metadata)?.id;
-        check_name(&resource, self.cluster(), None)?;
+        check_name(&resource, self.cluster(), None)
+            .map_err(|err| Error::Invalid(format!("metadata.name: {err}")))?;
         if document.metadata.labels.len() > 256 {
             return Err(Error::Invalid("metadata.labels: 256 at most".into()));
         }

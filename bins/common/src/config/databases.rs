@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use access_client::types::{ResourceMatcher, ResourceMatchers};
+use access_client::types::{AdminUser, ResourceMatcher, ResourceMatchers};
 pub use access_client::types::{TlsMode, TlsNegotiation};
 use serde::{Deserialize, Deserializer, de};
 
@@ -58,6 +58,11 @@ pub struct Database {
     /// certificates. Without it the agent shows a certificate of the `db-client` authority.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// The account by which accounts of users are made on it for their sessions, where their roles
+    /// say so. Accounts that are made have no password, and need a database that takes
+    /// certificates.
+    #[serde(default, deserialize_with = "admin_user")]
+    pub admin_user: Option<AdminUser>,
 }
 
 /// What databases speak.
@@ -88,6 +93,14 @@ pub struct DbTls {
     pub server_name: Option<String>,
     /// How TLS begins.
     pub negotiation: TlsNegotiation,
+}
+
+fn admin_user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<AdminUser>, D::Error> {
+    let admin = Option::<AdminUser>::deserialize(deserializer)?;
+    if let Some(admin) = &admin {
+        admin.check().map_err(de::Error::custom)?;
+    }
+    Ok(admin)
 }
 
 fn matchers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ResourceMatcher>, D::Error> {
