@@ -83,6 +83,7 @@ mod options;
 pub mod oracle;
 pub mod prelude;
 mod probe;
+mod roots;
 pub mod sql;
 mod tls;
 mod users;
