@@ -1,6 +1,5 @@
 //! One connection: who it is and what it wants, whether it may, the database, the session.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use access_core::recording::{RecordingKind, RecordingMeta};
 use access_core::role::CreateDbUserMode;
 use access_core::{Login, Permit, ResourceRef, SessionId, UserName, VerifiedIdentity};
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use super::Parts;
 use super::account::{self, Made};
@@ -29,16 +28,11 @@ use super::tape::Tape;
 use super::target::{self, Comer, Target};
 use crate::database::Database;
 use crate::machine::{Asked, Machine, Watch};
-use crate::wire::{self, CancelRequest, Failure, First, Startup, encode, sqlstate};
+use crate::prelude::{Wish, wish};
+use crate::wire::{Failure, encode, sqlstate};
 
 /// How long a client has to take the reason for which it gets no session.
 const PARTING: Duration = Duration::from_secs(2);
-
-/// What a client wants of a connection.
-enum Wish {
-    Session(Startup),
-    Cancel(CancelRequest),
-}
 
 /// What is known of a connection besides its bytes.
 struct Caller {
@@ -54,7 +48,7 @@ pub(super) async fn serve(parts: &Arc<Parts>, connection: Incoming) {
     let mut buf = BytesMut::new();
     let wish = tokio::time::timeout(parts.options.startup_deadline, wish(&mut stream, &mut buf));
     let startup = match wish.await {
-        Ok(Ok(Ok(Wish::Session(startup)))) => startup,
+        Ok(Ok(Ok(Wish::Session { startup, .. }))) => startup,
         Ok(Ok(Ok(Wish::Cancel(request)))) => {
             parts.cancel(&request, client_addr).await;
             return;
@@ -87,47 +81,6 @@ pub(super) async fn serve(parts: &Arc<Parts>, connection: Incoming) {
     match begin(parts, &who, &asked, &database, &caller).await {
         Ok(begun) => run(parts, stream, buf, asked, &database, begun).await,
         Err(failure) => refuse(stream, &failure).await,
-    }
-}
-
-/// Reads what the client begins with. TLS has ended before this, or is not wanted: a request for
-/// more of it is declined.
-async fn wish(stream: &mut BoxedStream, buf: &mut BytesMut) -> io::Result<Result<Wish, Failure>> {
-    let mut declined = 0;
-    loop {
-        match wire::first(buf) {
-            Ok(Some((first, used))) => {
-                let _ = buf.split_to(used);
-                match first {
-                    First::Startup(startup) => return Ok(Ok(Wish::Session(startup))),
-                    First::Cancel(request) => return Ok(Ok(Wish::Cancel(request))),
-                    First::Ssl | First::GssEnc if declined < 2 && buf.is_empty() => {
-                        declined += 1;
-                        stream.write_all(b"N").await?;
-                        stream.flush().await?;
-                    }
-                    First::Ssl | First::GssEnc => {
-                        let text = "an encryption request that cannot be there";
-                        return Ok(Err(Failure::fatal(sqlstate::PROTOCOL_VIOLATION, text)));
-                    }
-                }
-                continue;
-            }
-            Ok(None) => {}
-            Err(err) => {
-                let code = match err {
-                    wire::WireError::Version(..) => sqlstate::FEATURE_NOT_SUPPORTED,
-                    _ => sqlstate::PROTOCOL_VIOLATION,
-                };
-                return Ok(Err(Failure::fatal(code, err.to_string())));
-            }
-        }
-        if buf.capacity() == 0 {
-            buf.reserve(1024);
-        }
-        if stream.read_buf(buf).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
     }
 }
 
