@@ -5,7 +5,8 @@ use std::borrow::Borrow;
 use access_backend::{Cursor, KeyRange, MAX_PAGE_ITEMS};
 use access_client::proto;
 use access_client::types::read_served;
-use access_core::policy::{Action, ApiKind, Target, Verb, visible};
+use access_core::policy::{Action, ApiKind, Target, Verb, account_mode, visible};
+use access_core::role::CreateDbUserMode;
 use access_core::{HostId, Resource, ResourceKind, ResourceName, ResourceRef};
 
 use super::kinds::{KindEntry, Public};
@@ -97,6 +98,9 @@ impl AuthService {
             if !all {
                 documents = self.visible_resources(call, entry.kind, documents)?;
             }
+            if entry.kind == ApiKind::Db {
+                self.tell_own_accounts(call, &mut documents)?;
+            }
             self.add_servers(entry.kind, &mut documents).await?;
             for public in documents {
                 if !page.offer(view.show(public)?.document) {
@@ -126,6 +130,23 @@ impl AuthService {
         let now = self.now();
         let seen = visible(&snapshot, who, &context(call), now, resources);
         Ok(seen.map(|listed: Listed| listed.public).collect())
+    }
+
+    /// Says of databases where an account is made for the caller, so that they know as whom to
+    /// connect.
+    fn tell_own_accounts(&self, call: &Call, documents: &mut [Public]) -> Result<()> {
+        let Caller::Verified(who) = &call.caller else { return Ok(()) };
+        let Some(name) = who.identity().subject.user() else { return Ok(()) };
+        let (snapshot, context, now) =
+            (self.inner.live.policy().snapshot(), context(call), self.now());
+        for public in documents {
+            let resource = resource_in(ApiKind::Db, public)?;
+            let mode = account_mode(&snapshot, who, &resource, &context, now);
+            if mode != CreateDbUserMode::Off {
+                public.document.own_account = name.to_string();
+            }
+        }
+        Ok(())
     }
 
     /// A document that is there and has not expired.

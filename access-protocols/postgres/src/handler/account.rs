@@ -40,6 +40,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(5);
 const TO_CONNECT: Duration = Duration::from_secs(5);
 /// How long it may take to disable an account.
 const RELEASE_WITHIN: Duration = Duration::from_secs(30);
+/// The most processes of sessions that have left that are remembered while others are on.
+const MOST_LEFT: usize = 1000;
 /// How long it may take to look after those that others have left.
 const SWEEP_WITHIN: Duration = Duration::from_secs(60);
 
@@ -55,6 +57,9 @@ struct On {
     sessions: usize,
     /// One of those that have left had the account, so that the last has something to undo.
     owed: bool,
+    /// The server's processes of those that have left. One that is busy may take its time to notice
+    /// that nobody is there any more.
+    left: Vec<u32>,
 }
 
 /// One session that has an account.
@@ -78,19 +83,20 @@ impl Accounts {
 }
 
 impl Held {
-    /// Says whether there is something to be undone, and nobody here who still needs it. `had` is
-    /// whether this session may have had the account.
-    fn leave(self, had: bool) -> bool {
+    /// What there is to be undone, when nobody here needs the account any more: the processes of
+    /// those who had it. `had` is whether this session may have had it.
+    fn leave(self, had: bool, process: Option<u32>) -> Option<Vec<u32>> {
         let mut all = self.accounts.on.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(on) = all.get_mut(&self.key) else { return false };
+        let on = all.get_mut(&self.key)?;
         on.owed |= had;
-        on.sessions = on.sessions.saturating_sub(1);
-        let undo = on.owed;
-        if on.sessions > 0 {
-            return false;
+        if on.left.len() < MOST_LEFT {
+            on.left.extend(process);
         }
-        all.remove(&self.key);
-        undo
+        on.sessions = on.sessions.saturating_sub(1);
+        if on.sessions > 0 {
+            return None;
+        }
+        all.remove(&self.key).filter(|on| on.owed).map(|on| on.left)
     }
 }
 
@@ -111,7 +117,7 @@ struct Inner {
     place: Option<Arc<dyn Place>>,
     proof: Arc<Mutex<Proof>>,
     renewal: Option<AbortHandle>,
-    /// The server's process of the session, which may take its time to notice that it is over.
+    /// The server's process of the session.
     process: Option<u32>,
 }
 
@@ -350,9 +356,7 @@ impl Inner {
     async fn undo(self) -> Result<Deactivated, String> {
         let Self { parts, permit, database, admin, user, held, had, .. } = self;
         let Self { drop, place, proof, process, .. } = self;
-        if !held.leave(had) {
-            return Ok(Deactivated::Left);
-        }
+        let Some(processes) = held.leave(had, process) else { return Ok(Deactivated::Left) };
         let mut proof = lock(&proof).clone();
         if let (Some(held), Some(source)) = (&proof.certificate, &parts.credentials)
             && held.not_after < parts.clock.now().plus(TO_CONNECT)
@@ -368,7 +372,7 @@ impl Inner {
         let mut connection = Admin::new(stream, rest);
         let account = Account::new(user.as_str(), admin.as_str(), database.protocol)
             .map_err(|err| err.to_string())?;
-        let done = users::deactivate(&mut connection, &account, process, drop).await;
+        let done = users::deactivate(&mut connection, &account, &processes, drop).await;
         connection.close().await;
         done.map_err(|err| err.to_string())
     }
@@ -417,7 +421,7 @@ impl Sweep {
         });
         for name in found {
             let Ok(abandoned) = Account::new(&name, admin, protocol) else { continue };
-            let done = users::deactivate(&mut connection, &abandoned, None, false).await;
+            let done = users::deactivate(&mut connection, &abandoned, &[], false).await;
             let broken = matches!(done, Err(UserError::Io(_) | UserError::Wire(_)));
             note(&journal, &name, false, done.map_err(|err| err.to_string())).await;
             if broken {

@@ -81,7 +81,7 @@ async fn in_transaction(
     }
     let had = roles(admin, account).await?;
     let granted = !had.iter().map(String::as_str).eq(wanted.iter().copied());
-    if found.enabled && granted && in_use(admin, account, None).await? {
+    if found.enabled && granted && in_use(admin, account, &[]).await? {
         return Err(UserError::OtherRoles(account.name.to_owned()));
     }
     let made = !found.enabled;

@@ -30,19 +30,19 @@ pub(crate) enum Deactivated {
     Left,
 }
 
-/// Disables an account, or drops it, unless it is used by a session besides that of one process.
+/// Disables an account, or drops it, unless it is used by a session besides those of some processes.
 ///
 /// # Errors
 /// [`UserError`]; the account is as it was then.
 pub(crate) async fn deactivate(
     admin: &mut Admin,
     account: &Account<'_>,
-    process: Option<u32>,
+    processes: &[u32],
     drop: bool,
 ) -> Result<Deactivated, UserError> {
     for look in 1..=LOOKS {
         begin(admin, account).await?;
-        let done = match in_transaction(admin, account, process, drop).await {
+        let done = match in_transaction(admin, account, processes, drop).await {
             Ok(Some(done)) => admin.run("COMMIT").await.map(|()| Some(done)),
             Ok(None) => admin.run("ROLLBACK").await.map(|()| None),
             Err(err @ (UserError::Io(_) | UserError::Wire(_))) => Err(err),
@@ -87,14 +87,14 @@ pub(crate) async fn abandoned(
 async fn in_transaction(
     admin: &mut Admin,
     account: &Account<'_>,
-    process: Option<u32>,
+    processes: &[u32],
     drop: bool,
 ) -> Result<Option<Deactivated>, UserError> {
     let found = Facts::of(admin, account).await?;
     if !found.exists || !found.ours || begins(admin, account).await? {
         return Ok(Some(Deactivated::Left));
     }
-    if in_use(admin, account, process).await? {
+    if in_use(admin, account, processes).await? {
         return Ok(None);
     }
     let name = identifier(account.name);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::client::{Admin, Row};
 use super::error::{Doing, UserError};
+use super::text::array;
 use super::{Account, GROUP};
 use crate::database::DatabaseProtocol;
 
@@ -108,17 +109,18 @@ pub(super) async fn missing(admin: &mut Admin, roles: &str) -> Result<Vec<String
     Ok(texts(admin.rows(sql, &[roles]).await?).collect())
 }
 
-/// Whether sessions with the account are on, besides that of one process.
+/// Whether sessions with the account are on, besides those of some processes.
 pub(super) async fn in_use(
     admin: &mut Admin,
     account: &Account<'_>,
-    but: Option<u32>,
+    but: &[u32],
 ) -> Result<bool, UserError> {
-    let but = but.map(|process| process.to_string()).unwrap_or_default();
+    let but: Vec<String> = but.iter().map(u32::to_string).collect();
+    let but = array(but.iter().map(String::as_str));
     let rows = match account.protocol {
         DatabaseProtocol::Postgres => {
             let sql = "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity a \
-                       WHERE a.usename::text = $1 AND a.pid::text <> $2)";
+                       WHERE a.usename::text = $1 AND a.pid::text <> ALL ($2::text[]))";
             admin.rows(sql, &[account.name, &but]).await
         }
         DatabaseProtocol::CockroachDb => {
