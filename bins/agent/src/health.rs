@@ -243,6 +243,43 @@ mod tests {
         shown.found("another", Health::default());
     }
 
+    #[tokio::test]
+    async fn what_is_shown_is_looked_at_for_as_long_as_it_is_shown() {
+        let (shown, told) = shown();
+        let watch = Watch {
+            shown: shown.clone(),
+            databases: Databases::default(),
+            reach: HostReach::builder().build().unwrap(),
+            clock: Arc::new(ManualClock::at(Timestamp::from_secs(1000))),
+        };
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(watch.run(stop.clone()));
+        let found = async |looks: usize| {
+            let looked = || {
+                let told = told.lock().unwrap();
+                told.iter().filter(|one| one.spec.health.checked_at.is_some()).count()
+            };
+            tokio::time::timeout(Duration::from_secs(20), async {
+                while looked() < looks {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await
+            .unwrap();
+        };
+        shown.show(document());
+        found(1).await;
+        // Shown anew it is looked at anew, at once; hidden and shown it is another one.
+        shown.hide("roach");
+        assert!(shown.all().is_empty());
+        shown.show(document());
+        found(2).await;
+        let last = told.lock().unwrap().last().unwrap().spec.health.clone();
+        assert!(last.message.contains("not served any more"), "{last:?}");
+        stop.cancel();
+        running.await.unwrap();
+    }
+
     #[test]
     fn a_message_is_what_a_document_takes() {
         let text = presentable(&format!("\x1b[2J{}", "é".repeat(600)));

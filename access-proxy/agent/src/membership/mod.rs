@@ -171,6 +171,8 @@ impl Membership {
                 }
                 Err(
                     err @ (ClientError::Unauthenticated(_)
+                    // The id is taken, by the keys of the other try.
+                    | ClientError::AlreadyExists(_)
                     | ClientError::Conflict(_)
                     | ClientError::Denied(_)
                     | ClientError::NotFound(_)
@@ -182,6 +184,7 @@ impl Membership {
         Err(match refused {
             Some(
                 ClientError::Unauthenticated(why)
+                | ClientError::AlreadyExists(why)
                 | ClientError::Conflict(why)
                 | ClientError::Denied(why)
                 | ClientError::NotFound(why)
