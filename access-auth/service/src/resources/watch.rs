@@ -23,6 +23,8 @@ use crate::service::AuthService;
 
 /// How often a watch says that it is alive, and that its caller still may.
 const HEARTBEAT: Duration = access_core::gate::SIGN_OF_LIFE;
+/// How long a host that is shut out is told of what shuts it out.
+const PARTING: Duration = Duration::from_millis(300);
 /// Events that wait for a slow client. Beyond them the store's own watch falls behind, and resets.
 const QUEUE: usize = 256;
 
@@ -150,14 +152,18 @@ impl Watcher {
             let event = tokio::select! {
                 event = watch.next() => event,
                 _ = beat.tick() => {
-                    self.check_caller()?;
+                    if let Err(ended) = self.check_caller() {
+                        return self.part(watch, ended).await;
+                    }
                     if ready && let Some(position) = position {
                         self.send_ready(*position).await?;
                     }
                     continue;
                 }
                 _ = policy.changed() => {
-                    self.check_caller()?;
+                    if let Err(ended) = self.check_caller() {
+                        return self.part(watch, ended).await;
+                    }
                     continue;
                 }
                 () = self.events.closed() => return Err(Ended::Gone),
@@ -180,6 +186,24 @@ impl Watcher {
                 Some(WatchEvent::Reset) | None => return Ok(()),
             }
         }
+    }
+
+    /// Ends the watch of somebody who may not watch any more. A host is told of what comes
+    /// meanwhile first: it has to know of the lock that shuts it out, to end the sessions that run
+    /// through it.
+    async fn part(&mut self, mut watch: Watch, ended: Ended) -> Result<(), Ended> {
+        let until = tokio::time::Instant::now() + PARTING;
+        while self.call.host().is_some()
+            && let Ok(Some(Ok(event))) = tokio::time::timeout_at(until, watch.next()).await
+        {
+            match event {
+                WatchEvent::Put(item) | WatchEvent::Changed { item, .. } => self.put(&item).await?,
+                WatchEvent::Deleted { key, .. } => self.deleted(&key).await?,
+                WatchEvent::Ready(_) => {}
+                WatchEvent::Reset => break,
+            }
+        }
+        Err(ended)
     }
 
     /// Whether the caller is still somebody, and still may list everything here.
