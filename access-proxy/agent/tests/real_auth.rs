@@ -304,7 +304,7 @@ async fn a_host_follows_what_administrators_register_for_it() {
     eventually("it is known", || names() == Some(vec!["orders".into()])).await;
     host.membership().renew().await.unwrap();
     let orders: ResourceRef = "db/orders".parse().unwrap();
-    assert_eq!(host.membership().certified().unwrap(), [orders.clone()]);
+    assert_eq!(host.membership().certified().unwrap(), std::slice::from_ref(&orders));
     let led = || tunnels.list().iter().any(|tunnel| tunnel.resources.contains(&orders));
     eventually("the proxy leads there", led).await;
 
