@@ -20,7 +20,7 @@ use crate::role::{CreateDbUserMode, Role};
 use crate::time::Timestamp;
 
 /// Whether an account on a database is made for somebody, whichever database on the server they
-/// connect to. For telling them beforehand: the decision is [`decide`](super::decide)'s.
+/// connect to. For telling them beforehand: the decision is [`decide`](super::decide())'s.
 pub fn account_mode(
     snapshot: &PolicySnapshot,
     who: &VerifiedIdentity,
