@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let chain = CertificateDer::pem_file_iter("gateway.crt")?.collect::<Result<_, _>>()?;
     let key = Arc::new(SharedKey::new(chain, PrivateKeyDer::from_pem_file("gateway.key")?)?);
     let (protocol, auth) = (DatabaseProtocol::Postgres, TargetAuth::password_file("password"));
-    let resource = Resource { id: id.clone(), labels: [].into(), host: HostId::new("gateway")? };
+    let resource = Resource::new(id.clone(), [].into(), HostId::new("gateway")?);
     let policy = Arc::new(Policy(watch::Sender::new(0)));
     let gate = Gate::new(policy, audit.clone(), clock.clone(), GateOptions::default());
     let server = PostgresServer::builder()
@@ -44,7 +44,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .reach(Arc::new(HostReach::builder().route(id.clone(), "localhost:5432")?.build()?))
         .audit(audit)
         .clock(clock)
-        .databases(Databases::new([Database { resource, protocol, tls: None, auth }]))
+        .databases(Databases::new([Database {
+            resource,
+            protocol,
+            tls: None,
+            auth,
+            admin_database: None,
+        }]))
         .build()?;
     let door = Door::new(server, id, key, trust)?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:6432").await?;

@@ -151,7 +151,7 @@ fn set_up(dir: &Path) -> Result<Setup> {
     Ok(Setup {
         trust: Arc::new(trust),
         host_keys: HostKeys::new(host_key, host_certificate)?,
-        node: Resource { id, labels: Default::default(), host },
+        node: Resource::new(id, Default::default(), host),
         login,
     })
 }

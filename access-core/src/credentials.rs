@@ -46,6 +46,22 @@ pub trait TargetCredentials: Send + Sync + 'static {
         &self,
         permit: &Permit,
     ) -> Result<TargetCertificate, CredentialsError>;
+
+    /// A client certificate for the admin user of the database that the permit is for, so that it
+    /// makes the account of the permit's session. It may hold for a little longer than the permit,
+    /// so that what was made can be undone at its end. Without an implementation of its own there
+    /// are none.
+    ///
+    /// # Errors
+    /// As those of [`TargetCredentials::client_certificate`]; [`CredentialsError::NotForThis`] for
+    /// a permit whose account is not made.
+    async fn admin_certificate(
+        &self,
+        permit: &Permit,
+    ) -> Result<TargetCertificate, CredentialsError> {
+        let _ = permit;
+        Err(CredentialsError::NotForThis("no certificates for admin users are made here"))
+    }
 }
 
 /// Why there are no credentials. The text may be shown to the user.

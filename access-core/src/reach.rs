@@ -75,9 +75,9 @@ pub trait Place: Send + Sync + 'static {
     /// The address, for events.
     fn address(&self) -> String;
 
-    /// Opens a connection to the very same server, to stop there what the permit had begun. It
-    /// can be had after the permit's end, which is when it is most needed; nothing else may be
-    /// sent over it.
+    /// Opens a connection to the very same server, to stop or undo there what the permit had
+    /// begun. It can be had after the permit's end, which is when it is most needed; nothing else
+    /// may be sent over it.
     ///
     /// # Errors
     /// [`ReachError::Io`] when it cannot be reached.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ClusterName, HostId, IdError, ResourceName, is_dns_label};
+use crate::ids::{ClusterName, HostId, IdError, Login, ResourceName, is_dns_label};
 
 /// The kinds of resource that an agent serves.
 ///
@@ -181,6 +181,16 @@ pub struct Resource {
     pub labels: Labels,
     /// The agent that serves it.
     pub host: HostId,
+    /// The account that makes accounts of users on it, when it is a database that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_user: Option<Login>,
+}
+
+impl Resource {
+    /// A resource of which nothing else is known.
+    pub fn new(id: ResourceRef, labels: Labels, host: HostId) -> Self {
+        Self { id, labels, host, admin_user: None }
+    }
 }
 
 #[cfg(test)]

@@ -77,11 +77,11 @@ fn alice() -> VerifiedIdentity {
 
 fn node(name: &str, env: &str) -> Resource {
     let labels = [("env", env), ("team", "web"), ("os", "linux")];
-    Resource {
-        id: ResourceRef { kind: ResourceKind::Node, name: ResourceName::new(name).unwrap() },
-        labels: labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<Labels>(),
-        host: HostId::new("host-1").unwrap(),
-    }
+    Resource::new(
+        ResourceRef { kind: ResourceKind::Node, name: ResourceName::new(name).unwrap() },
+        labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<Labels>(),
+        HostId::new("host-1").unwrap(),
+    )
 }
 
 /// The median over rounds of one call's time.

@@ -61,6 +61,8 @@ fn people_who_may_not() {
     let done = psql(&with("host=orders.db", "host=ordres.db"));
     // Its name is in the client's TLS, and that is where the answer can be.
     says(&done, &["unrecognized name"]);
+    let event = site.cluster.wait_for_event("auth", |event| event["server_hostname"] == "ordres");
+    assert!(event["proto"] == "db" && event["success"] == false, "{event:#?}");
     let connect = ["db", "connect", "--db-user=reader", "ordres"];
     site.access("alice", &connect).fails(1, "there is no database ordres");
     site.access("alice", &["db", "login", "ordres"]).fails(1, "access db ls");
@@ -230,6 +232,20 @@ fn statements_that_roles_forbid() {
     assert_eq!(done.err.matches("42501: ").count(), 5, "{done:?}");
     assert!(done.err.contains("COPY FROM is not allowed here"), "{done:?}");
     assert_eq!(site.pg.sql_in("shop", "select count(*) from t"), "2");
+
+    // What is too long to be looked at to its end is refused to whom anything is forbidden, however
+    // it begins and ends, and to nobody else.
+    let long =
+        format!("select length('{}')\\; drop table t;\nselect 'end';\n", "x".repeat(1 << 20));
+    for user in ["alice", "bob"] {
+        let done = script(user, &long);
+        assert_eq!(done.out, "end\n", "{user}");
+        assert!(done.err.contains("54000: the statement is too long to be judged"), "{user}");
+    }
+    assert_eq!(site.pg.sql_in("shop", "select count(*) from t"), "2");
+    site.add_user_with("carol", "access", "owner", "shop");
+    let done = script("carol", &long);
+    assert_eq!(done.out, "1048576\nDROP TABLE\nend\n", "{}", done.err);
 
     let refused = site.cluster.wait_for_event("db.session.query.failed", |event| {
         event["user"] == "bob" && event["db_query"] == "truncate t;"

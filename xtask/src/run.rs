@@ -15,9 +15,19 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// The cargo that runs this program, called from the workspace's root.
+///
+/// What cargo told this program about its own package is kept from it: the build script of `ring`
+/// watches these variables, so that half the graph would be built again whenever a build follows
+/// one that was typed by hand.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root());
+    for (name, _) in env::vars_os() {
+        let shown = name.to_string_lossy();
+        if shown.starts_with("CARGO_PKG_") || shown.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

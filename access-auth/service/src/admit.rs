@@ -201,11 +201,11 @@ impl AuthService {
             Some(_) => self.check_host(who, &context),
             // What accounts a user has somewhere fails when their certificate is good for nothing.
             None => {
-                let nowhere = Resource {
-                    id: ResourceRef::node(ResourceName::new("nowhere")?),
-                    labels: Default::default(),
-                    host: HostId::new("nobody")?,
-                };
+                let nowhere = Resource::new(
+                    ResourceRef::node(ResourceName::new("nowhere")?),
+                    Default::default(),
+                    HostId::new("nobody")?,
+                );
                 granted_accounts(&snapshot, who, AccountKind::Login, &nowhere, now).map(drop)
             }
         };

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use access_ca::{DatabaseClientDraft, DatabaseServer, DatabaseServerDraft, IssuingPolicy, SanName};
 use access_client::proto;
-use access_client::types::{DbProtocol, DbSpec, Served};
+use access_client::types::{AdminUser, DbProtocol, DbSpec, Served};
 use access_core::gate::Denied;
 use access_core::identity::Subject;
 use access_core::policy::{Action, ApiKind, Context, Target};
+use access_core::role::CreateDbUserMode;
 use access_core::{
     HostId, Login, Resource, ResourceKind, ResourceName, ResourceRef, TraceId, VerifiedIdentity,
 };
@@ -22,6 +23,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::caller::Call;
 use crate::error::{Error, Result};
+use crate::hosts::Owner;
 use crate::issue::{Keys, public};
 use crate::resources::KindEntry;
 use crate::service::AuthService;
@@ -49,6 +51,7 @@ impl AuthService {
             public_key,
             client_address,
             trace_id,
+            admin_user,
         } = request;
         let database =
             ResourceRef { kind: ResourceKind::Database, name: ResourceName::new(&database)? };
@@ -58,6 +61,7 @@ impl AuthService {
         }
         access_ca::check_tls_key(&public_key)?;
         let resource = self.served_database(call, agent, &database).await?;
+        let admin = resource.admin_user.clone();
         let action = Action::Database { user: account.clone(), database: db_name };
         let context = Context {
             client_addr: read_address(&client_address)?,
@@ -73,10 +77,18 @@ impl AuthService {
         let now = self.now();
         let ttl = DatabaseClientDraft::TTL;
         let mut policy = IssuingPolicy::new(now, ttl);
-        policy.not_after = Some(user.validity().not_after().min(permit.grant().limits.expires));
+        let subject = if admin_user {
+            // What is made for the session is undone after it: this one may outlive the user's
+            // certificate, by its own few minutes.
+            maker(admin, permit.grant().database.create_user)?
+        } else {
+            let ends = user.validity().not_after().min(permit.grant().limits.expires);
+            policy.not_after = Some(ends);
+            account.clone()
+        };
         let draft = DatabaseClientDraft {
             cluster: self.cluster().clone(),
-            account: account.clone(),
+            account: subject.clone(),
             tls_public_key: public_key,
             ttl,
         };
@@ -84,11 +96,12 @@ impl AuthService {
         let signed = draft.vet(&policy)?.sign(&authorities.db_client)?;
         let said = [
             ("user", user.name()),
-            ("db_user", account.as_str()),
+            ("db_user", subject.as_str()),
             ("db_service", database.name.as_str()),
             ("requester", agent.as_str()),
         ];
-        self.record_with("db_client", said, &signed).await?;
+        let making = admin_user.then_some(("db_user_made", account.as_str()));
+        self.record_with("db_client", said.into_iter().chain(making), &signed).await?;
         Ok(proto::DatabaseCertificate {
             tls_chain: signed.tls_chain().into_iter().map(|cert| cert.to_vec()).collect(),
             db_authority: Some(public(authorities.db.trusted())?),
@@ -128,8 +141,20 @@ impl AuthService {
             matches!(&who.identity().subject, Subject::Host { resources, .. }
                 if resources.contains(database))
         });
-        if !certified || self.owner_of(database).await?.as_ref() != Some(agent) {
-            return Err(Error::Denied(format!("this host does not serve {database}")));
+        let not_served = || Error::Denied(format!("this host does not serve {database}"));
+        match self.owner_of(database).await? {
+            Some(Owner::Host(owner)) if certified && owner == *agent => {}
+            Some(Owner::Administrators) if certified => {
+                let document = self.dynamic_database(database.name.as_str()).await?;
+                let serves = self.serves(agent).await?;
+                let document = document
+                    .filter(|one| serves.is_some_and(|serves| serves.may(one)))
+                    .ok_or_else(not_served)?;
+                let mut resource = document.spec.resource(&document.metadata)?;
+                resource.host = agent.clone();
+                return Ok(resource);
+            }
+            _ => return Err(not_served()),
         }
         let key =
             KindEntry::of(ApiKind::Db)?.key(database.name.as_str(), self.cluster().as_str())?;
@@ -143,11 +168,7 @@ impl AuthService {
             })?;
         stored.document.spec.resource(&stored.document.metadata).map_err(Error::from).and_then(
             |resource| {
-                if resource.host == *agent {
-                    Ok(resource)
-                } else {
-                    Err(Error::Denied(format!("this host does not serve {database}")))
-                }
+                if resource.host == *agent { Ok(resource) } else { Err(not_served()) }
             },
         )
     }
@@ -173,6 +194,20 @@ impl AuthService {
         self.record_with("db", [("user", shown.as_str())], &signed).await?;
         let trusted = [authorities.db.trusted(), authorities.db_client.trusted()];
         self.credentials_with(&signed, None, &trusted)
+    }
+}
+
+/// The account that makes others on a database, when one is to be made there. An agent can name
+/// none that only an administrator may, by registering it as such.
+fn maker(admin: Option<Login>, mode: CreateDbUserMode) -> Result<Login> {
+    let denied = |why: &str| Err(Error::Denied(format!("no account is made for this user: {why}")));
+    match admin {
+        _ if mode == CreateDbUserMode::Off => denied("no role of theirs says so"),
+        None => denied("the database has no admin user"),
+        Some(name) => match AdminUser::new(name.clone()).check() {
+            Ok(()) => Ok(name),
+            Err(err) => denied(&err.to_string()),
+        },
     }
 }
 

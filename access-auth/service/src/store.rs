@@ -11,7 +11,8 @@
 //! | `/private/tickets/tokens/ID`, `/private/tickets/invites/ID` | hashes of tickets |
 //! | `/private/recordings/SESSION` | which object a recording is |
 //! | `/hosts/ID` | what Auth knows of a host |
-//! | `/owners/KIND/NAME` | the host that a resource's name belongs to |
+//! | `/owners/KIND/NAME` | the host that a resource's name belongs to, or that it is the administrators' |
+//! | `/reports/db/NAME/HOST` | what a host tells of a database that administrators registered |
 //! | `/writers/ID` | the host that an audit writer belongs to, or that it is the service's own |
 
 use access_backend::{Backend, Item, Key, NewItem, Revision, UnixMillis, Value};

@@ -1,5 +1,6 @@
 //! The table of audit events.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -26,13 +27,18 @@ pub(super) fn append(
              ON CONFLICT(writer) DO UPDATE SET last_seq = max(last_seq, excluded.last_seq)",
         )?;
         let mut new = 0;
+        let mut highest: BTreeMap<&str, i64> = BTreeMap::new();
         for StoredEvent { writer, seq, time, name, user, json } in events {
             let seq = stored(*seq);
             let inserted = insert.execute(params![writer, seq, time.0, name, user, &json[..]])?;
             if inserted > 0 {
-                note.execute(params![writer, seq])?;
+                let highest = highest.entry(writer).or_insert(seq);
+                *highest = seq.max(*highest);
                 new += 1;
             }
+        }
+        for (writer, seq) in highest {
+            note.execute(params![writer, seq])?;
         }
         Ok(Outcome::Count(new))
     };

@@ -40,6 +40,7 @@ pub mod events;
 mod field;
 mod kind;
 mod memory;
+mod outline;
 mod parameters;
 mod sink;
 mod stamp;
@@ -50,9 +51,10 @@ pub use events::{Event, UnknownEvent, kinds};
 pub use field::{Field, FieldError, FieldInfo, Fields, Object};
 pub use kind::{Code, EventKind, Kind, Severity};
 pub use memory::MemorySink;
+pub use outline::Outline;
 pub use parameters::{Parameter, Parameters};
 pub use sink::{AuditError, AuditSink, Durability};
-pub use stamp::Stamper;
+pub use stamp::{Stamper, uid_of};
 pub use text::{List, Text};
 
 /// The largest event that a sink has to take, in bytes of its JSON.

@@ -72,7 +72,7 @@ impl Stamper {
     pub fn stamp_ahead(&self, event: Event, ahead: u64) -> Envelope {
         let seq = self.next_seq.saturating_add(ahead);
         Envelope {
-            uid: Text::from(event_uid(&self.writer, seq)),
+            uid: Text::from(uid_of(&self.writer, seq)),
             time: self.clock.now(),
             cluster_name: self.cluster_name.clone(),
             writer: self.writer.clone(),
@@ -98,8 +98,8 @@ impl Stamper {
     }
 }
 
-/// The uid of a writer's event: the first half of a digest in the form of a UUID.
-fn event_uid(writer: &WriterId, seq: u64) -> String {
+/// The `uid` of a writer's event: the first half of a digest in the form of a UUID.
+pub fn uid_of(writer: &WriterId, seq: u64) -> String {
     let mut digest = Context::new(&SHA256);
     digest.update(b"access audit event\0");
     digest.update(writer.as_str().as_bytes());

@@ -18,12 +18,14 @@ pub struct Guarded<T> {
     permit: Permit,
     ended: BoxFuture<'static, EndReason>,
     reason: Option<EndReason>,
+    /// So much more may be read after the end.
+    rest: usize,
 }
 
 impl<T> Guarded<T> {
     pub(super) fn new(permit: Permit, inner: T) -> Self {
         let ended = Box::pin(permit.ended());
-        Self { inner, permit, ended, reason: None }
+        Self { inner, permit, ended, reason: None, rest: 0 }
     }
 
     /// The permit.
@@ -34,6 +36,14 @@ impl<T> Guarded<T> {
     /// Why it ended, once it has.
     pub fn end_reason(&self) -> Option<&EndReason> {
         self.reason.as_ref()
+    }
+
+    /// Allows so many bytes more to be read after the permit's end, and no more than one read
+    /// beyond them: for a protocol that can tell its client why it is over only between two
+    /// messages, and takes the rest of the one at hand. Nothing is written after the end, and how
+    /// long the rest may take is that protocol's to bound.
+    pub fn allow_rest(&mut self, bytes: usize) {
+        self.rest = bytes;
     }
 
     /// Registers for the end and fails when it has come.
@@ -64,10 +74,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check(cx)?;
+        let ended = self.check(cx);
+        if self.rest == 0 {
+            ended?;
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        let read = buf.filled().len() - before;
+        if self.reason.is_some() {
+            self.rest = self.rest.saturating_sub(read);
+        } else if read > 0 {
             self.permit.touch();
         }
         polled

@@ -15,11 +15,13 @@
 mod authorize;
 mod guard;
 mod permit;
+mod served;
 mod source;
 
 pub use authorize::{Denied, Gate, GateOptions, LEAST_STALENESS, SIGN_OF_LIFE};
 pub use guard::Guarded;
 pub use permit::{EndReason, Permit};
+pub use served::{ServedPolicy, Standing};
 pub use source::{PolicySource, RolePolicy};
 
 #[cfg(test)]

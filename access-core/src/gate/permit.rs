@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use super::guard::Guarded;
 use super::source::PolicySource;
 use crate::identity::VerifiedIdentity;
-use crate::policy::{Action, Context, Decision, Grant, Target};
+use crate::policy::{Action, Context, Decision, Grant, Reason, Target};
+use crate::resource::ResourceRef;
 use crate::time::{Clock, Timestamp};
 
 /// Proof that the gate allowed one action on one target.
@@ -58,6 +59,9 @@ pub enum EndReason {
     /// A lock, a changed role, a removed user; the text is for the user.
     #[error("access was withdrawn: {0}")]
     Withdrawn(String),
+    /// The resource was removed, or is not served there any more.
+    #[error("{0} is no longer served")]
+    Gone(ResourceRef),
 }
 
 impl Permit {
@@ -153,6 +157,7 @@ impl Inner {
         let Scope { who, target, context, policy, .. } = &*self.scope;
         match policy.decide(who, &self.action, target, context, now) {
             Decision::Allow(_) => None,
+            Decision::Deny(Reason::Gone(resource)) => Some(EndReason::Gone(resource)),
             Decision::Deny(reason) => Some(EndReason::Withdrawn(reason.public())),
         }
     }

@@ -65,6 +65,12 @@ impl RolePolicy {
     /// Replaces the snapshot and has every living permit decided again.
     pub fn replace(&self, snapshot: PolicySnapshot) {
         self.snapshot.store(Arc::new(snapshot));
+        self.redecide();
+    }
+
+    /// Has every living permit decided again, because something has changed that decisions look at
+    /// besides the snapshot: for sources that ask this one and add to its answers.
+    pub fn redecide(&self) {
         self.changes.send_modify(|tick| *tick = tick.wrapping_add(1));
     }
 

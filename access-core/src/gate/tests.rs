@@ -103,11 +103,11 @@ fn session() -> Action {
 }
 
 fn node() -> Target {
-    Target::Resource(Resource {
-        id: ResourceRef::node(ResourceName::new("web-1").unwrap()),
-        labels: Default::default(),
-        host: HostId::new("h-1").unwrap(),
-    })
+    Target::Resource(Resource::new(
+        ResourceRef::node(ResourceName::new("web-1").unwrap()),
+        Default::default(),
+        HostId::new("h-1").unwrap(),
+    ))
 }
 
 fn limits() -> SessionLimits {
@@ -222,6 +222,28 @@ async fn a_guarded_stream_wakes_its_reader_and_dies_with_the_permit() {
 }
 
 #[tokio::test]
+async fn the_rest_of_a_message_may_be_read_after_the_end_if_that_was_allowed() {
+    let scene = Scene::new();
+    let permit = scene.ask().await.unwrap();
+    let (near, mut far) = tokio::io::duplex(64);
+    let mut guarded = permit.guard(near);
+    guarded.allow_rest(5);
+    far.write_all(b"message, and another").await.unwrap();
+    let mut piece = [0; 4];
+    guarded.read_exact(&mut piece).await.unwrap();
+    scene.change(Err(Reason::UnknownUser));
+    // Two reads: the first leaves a byte, the second may take more than that.
+    for expected in [b"age,", b" and"] {
+        guarded.read_exact(&mut piece).await.unwrap();
+        assert_eq!(&piece, expected);
+        let write = guarded.write(b"x").await.unwrap_err();
+        assert_eq!(write.kind(), io::ErrorKind::PermissionDenied);
+    }
+    let read = guarded.read(&mut piece).await.unwrap_err();
+    assert_eq!(read.kind(), io::ErrorKind::PermissionDenied);
+}
+
+#[tokio::test]
 async fn connections_are_counted_and_given_back() {
     let scene = Scene::new();
     scene.change(Ok(SessionLimits { max_connections: Some(1), ..limits() }));
@@ -232,4 +254,40 @@ async fn connections_are_counted_and_given_back() {
     assert!(scene.ask().await.is_err(), "what was opened within it counts as the same one");
     drop(within);
     assert!(scene.ask().await.is_ok());
+}
+
+#[tokio::test]
+async fn what_is_served_no_more_ends_with_its_reason_and_what_changes_is_decided_anew() {
+    let clock = ManualClock::at(START);
+    let scene = Scene::new();
+    let standing = Arc::new(Mutex::new(Standing::Same));
+    let looked = Arc::clone(&standing);
+    let policy = Arc::new(ServedPolicy::new(
+        Arc::clone(&scene.policy) as Arc<dyn PolicySource>,
+        move |_: &Resource| looked.lock().unwrap().clone(),
+    ));
+    let audit = Arc::clone(&scene.audit) as Arc<dyn crate::audit::AuditSink>;
+    let gate = Gate::new(policy, audit, Arc::new(clock), GateOptions::default());
+    let ask = || gate.authorize(&scene.alice, session(), node(), Context::default());
+    let tick = |now| {
+        *standing.lock().unwrap() = now;
+        scene.policy.changes.send_modify(|tick| *tick += 1);
+    };
+
+    let permit = ask().await.unwrap();
+    let Target::Resource(mut relabelled) = node() else { panic!("a node") };
+    relabelled.labels.insert("env".into(), "prod".into());
+    let ended = permit.ended();
+    tokio::pin!(ended);
+    tick(Standing::Changed(relabelled));
+    assert!(futures::poll!(&mut ended).is_pending());
+    tick(Standing::Gone);
+    let reason = ended.await;
+    assert!(matches!(&reason, EndReason::Gone(id) if id.to_string() == "node/web-1"));
+    assert_eq!(reason.to_string(), "node/web-1 is no longer served");
+    let denied = ask().await.unwrap_err();
+    assert_eq!(denied.public(), "node/web-1 is no longer served");
+    // Whoever may not have it is not told.
+    scene.change(Err(Reason::UserLocked));
+    assert!(ask().await.unwrap_err().public().contains("locked out"));
 }

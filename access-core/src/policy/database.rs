@@ -160,6 +160,10 @@ fn statements_are_refused_by_the_options_of_any_role() {
     assert_eq!(verdict(&["db", "no-drop"], "COPY TO", false), None);
     assert!(verdict(&["db", "no-drop"], "COPY FROM", true).is_some());
     assert!(verdict(&["db", "no-drop", "no-alter"], "ALTER TABLE", true).is_some());
+    // What was not read can be any of them.
+    assert!(verdict(&["db", "no-drop"], "UNKNOWN", true).is_some());
+    assert!(verdict(&["db", "reader"], "UNKNOWN", true).is_some());
+    assert_eq!(verdict(&["db"], "UNKNOWN", true), None);
 
     let grant = granted(&snapshot, &all);
     assert!(grant.read_only);
@@ -185,31 +189,145 @@ fn replication_needs_a_role_that_allows_the_session_and_says_yes() {
     }
 }
 
-#[test]
-fn accounts_that_are_made_get_the_granted_roles_and_others_none() {
-    let snapshot = policy(&[
+/// The same database, with an admin user.
+fn with_admin() -> Target {
+    let mut server = resource(ResourceKind::Database, "roach", &[("env", "prod")]);
+    server.admin_user = Some(login("access-admin"));
+    Target::Resource(server)
+}
+
+/// What somebody called alice, with these roles, gets who asks for an account: the mode and the
+/// roles in the database, or why not.
+fn made(
+    snapshot: &PolicySnapshot,
+    held: &[&str],
+    action: &Action,
+    target: &Target,
+) -> Result<(CreateDbUserMode, Vec<String>), String> {
+    let mut identity = alice(held);
+    identity.traits = traits(&[("db_roles", &["admin", "writer"])]);
+    match ask(snapshot, &verified(identity), action, target) {
+        Decision::Allow(grant) => Ok((grant.database.create_user, grant.database.roles.to_vec())),
+        Decision::Deny(reason) => Err(reason.public()),
+    }
+}
+
+fn named(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+const NO: &str = "access denied, or there is no such thing";
+const OWN: &str =
+    "your account on this database is made for you: connect as alice, and as nobody else";
+
+fn making_policy() -> PolicySnapshot {
+    policy(&[
         ("db", &open("{}")),
         ("made", &open(r#"{"create_db_user_mode": "keep"}"#)),
+        ("drop", &open(r#"{"create_db_user_mode": "best_effort_drop"}"#)),
+        (
+            "elsewhere",
+            r#"{"options": {"create_db_user_mode": "keep"},
+                "allow": {"db_labels": {"env": "dev"}, "db_names": ["*"], "db_roles": ["devel"]}}"#,
+        ),
+        (
+            "bare",
+            r#"{"options": {"create_db_user_mode": "keep"},
+                "allow": {"db_labels": {"*": "*"}, "db_names": ["app"]}}"#,
+        ),
         ("off", r#"{"options": {"create_db_user_mode": "off"}}"#),
         ("no-admin", r#"{"deny": {"db_roles": ["adm*"]}}"#),
-    ]);
-    let roles = |held: &[&str]| {
-        let mut identity = alice(held);
-        identity.traits = traits(&[("db_roles", &["admin", "writer"])]);
-        match ask(&snapshot, &verified(identity), &db("app", "app"), &roach()) {
-            Decision::Allow(grant) => (grant.database.create_user, grant.database.roles.to_vec()),
-            Decision::Deny(reason) => panic!("denied: {reason}"),
-        }
+        ("no-alice", r#"{"deny": {"db_users": ["ali*"]}}"#),
+        ("not-prod", r#"{"deny": {"db_labels": {"env": "prod"}}}"#),
+    ])
+}
+
+#[test]
+fn accounts_that_are_made_get_the_granted_roles_and_others_none() {
+    use CreateDbUserMode::{BestEffortDrop, Keep, Off};
+    let snapshot = making_policy();
+    let (own, target) = (db("alice", "app"), with_admin());
+    let got = |held: &[&str]| made(&snapshot, held, &own, &target);
+    // `db_users` names another account, which is not looked at.
+    assert_eq!(got(&["db"]), Err(NO.into()));
+    assert_eq!(got(&["made"]), Ok((Keep, named(&["admin", "reader", "writer"]))));
+    assert_eq!(got(&["db", "made"]), Ok((Keep, named(&["admin", "reader", "writer"]))));
+    assert_eq!(got(&["made", "no-admin"]), Ok((Keep, named(&["reader", "writer"]))));
+    // A role without any says that it is made, and others what it gets.
+    assert_eq!(got(&["bare"]), Ok((Keep, named(&[]))));
+    assert_eq!(got(&["bare", "db"]), Ok((Keep, named(&["admin", "reader", "writer"]))));
+    // The strictest of all that are held, wherever they lead.
+    assert_eq!(got(&["made", "drop"]).unwrap().0, BestEffortDrop);
+    assert_eq!(
+        got(&["drop", "elsewhere"]).unwrap(),
+        (BestEffortDrop, named(&["admin", "reader", "writer"]))
+    );
+    assert_eq!(got(&["made", "off"]), Err(NO.into()));
+    // One that does not lead here has nothing made here.
+    assert_eq!(got(&["db", "elsewhere"]), Err(NO.into()));
+    let account = db("app", "app");
+    assert_eq!(made(&snapshot, &["db", "elsewhere"], &account, &target), Ok((Off, named(&[]))));
+    assert_eq!(made(&snapshot, &["made", "off"], &account, &target), Ok((Off, named(&[]))));
+    for denying in ["no-alice", "not-prod"] {
+        assert_eq!(got(&["made", denying]), Err(NO.into()), "{denying}");
+    }
+    // Names of databases are looked at.
+    let other = db("alice", "other");
+    assert_eq!(made(&snapshot, &["made"], &other, &target), Err(NO.into()));
+    // A database without an admin user makes none.
+    assert_eq!(made(&snapshot, &["made"], &own, &roach()), Err(NO.into()));
+    assert_eq!(made(&snapshot, &["made"], &account, &roach()), Ok((Off, named(&[]))));
+}
+
+#[test]
+fn whose_account_is_made_has_no_other() {
+    let snapshot = making_policy();
+    let target = with_admin();
+    // Even if another role names it.
+    for user in ["app", "Alice", "bob", "root", "access-admin"] {
+        let got = made(&snapshot, &["made", "db"], &db(user, "app"), &target);
+        assert_eq!(got, Err(OWN.into()), "{user}");
+    }
+    // Who may not have the session is not told.
+    assert_eq!(made(&snapshot, &["made"], &db("app", "other"), &target), Err(NO.into()));
+    assert_eq!(made(&snapshot, &["made", "not-prod"], &db("app", "app"), &target), Err(NO.into()));
+    for name in ["root", "Node", "access-admin"] {
+        let mut identity = alice(&["made"]);
+        identity.subject = Subject::User { name: user_name(name) };
+        let decision = ask(&snapshot, &verified(identity), &db(name, "app"), &target);
+        let Decision::Deny(reason) = decision else { panic!("{name} got an account") };
+        assert!(reason.public().contains("reserved"), "{reason}");
+    }
+}
+
+#[test]
+fn statements_over_an_account_that_is_made_need_what_its_session_needs() {
+    let snapshot = making_policy();
+    let target = with_admin();
+    let by = |user: &str, held: &[&str]| {
+        let action = Action::DatabaseStatement {
+            user: login(user),
+            database: "app".into(),
+            command: "SELECT".into(),
+            writes: false,
+        };
+        ask(&snapshot, &verified(alice(held)), &action, &target).is_allow()
     };
-    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    assert_eq!(roles(&["db"]), (CreateDbUserMode::Off, named(&[])));
-    assert_eq!(
-        roles(&["db", "made"]),
-        (CreateDbUserMode::Keep, named(&["admin", "reader", "writer"]))
-    );
-    assert_eq!(
-        roles(&["made", "no-admin"]),
-        (CreateDbUserMode::Keep, named(&["reader", "writer"]))
-    );
-    assert_eq!(roles(&["made", "off"]), (CreateDbUserMode::Off, named(&[])));
+    assert!(by("alice", &["made"]) && by("app", &["db"]));
+    assert!(!by("app", &["made", "db"]) && !by("alice", &["db"]) && !by("alice", &["made", "off"]));
+}
+
+#[test]
+fn it_is_known_beforehand_whether_an_account_is_made() {
+    let snapshot = making_policy();
+    let Target::Resource(server) = with_admin() else { panic!("a database") };
+    let mode = |held: &[&str]| {
+        let (who, context) = (verified(alice(held)), Context::default());
+        account_mode(&snapshot, &who, &server, &context, at(1000))
+    };
+    assert_eq!(mode(&["bare"]), CreateDbUserMode::Keep);
+    assert_eq!(mode(&["bare", "drop"]), CreateDbUserMode::BestEffortDrop);
+    for held in [&["db"][..], &["elsewhere"], &["made", "off"], &[]] {
+        assert_eq!(mode(held), CreateDbUserMode::Off, "{held:?}");
+    }
 }

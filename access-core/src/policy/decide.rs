@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::account;
 use super::action::{Action, Context, Target};
 use super::builtin;
 use super::effective::Person;
@@ -67,6 +68,9 @@ fn judge(
         return Err(Reason::Principal(login.clone()));
     }
 
+    let mode = account::mode_for(&person, request, now)?;
+    let made = mode != CreateDbUserMode::Off;
+    let request = if made { request.made() } else { request };
     let (allowing, denying) = (person.allowing(), person.denying());
     let mut merged = Merged::new(snapshot.settings(), identity);
     let mut roles = Vec::new();
@@ -77,7 +81,9 @@ fn judge(
             return Err(Reason::DeniedBy(role.name().clone()));
         }
         merged.held(request, role);
-        if held.until.is_none_or(|until| now < until) && request.allowed_by(role.allow(), allowing)
+        if held.until.is_none_or(|until| now < until)
+            && (!made || account::makes(role))
+            && request.allowed_by(role.allow(), allowing)
         {
             if roles.is_empty() {
                 roles.reserve(identity.roles.len().min(16));
@@ -86,13 +92,15 @@ fn judge(
             merged.allowing(role.options(), held.until);
         }
     }
+    if made {
+        account::check(request, name)?;
+    }
     if roles.is_empty() {
         return Err(Reason::NotAllowed { action: action.name(), target: target.to_string() });
     }
     let (limits, mut database) = merged.finish(request, who)?;
-    if database.create_user != CreateDbUserMode::Off
-        && let Request::Database { server, statement: None, .. } = request
-    {
+    database.create_user = mode;
+    if made && let Request::Database { server, statement: None, .. } = request {
         let granted = granted_accounts(snapshot, who, AccountKind::DbRole, server, now)?;
         database.roles = granted.into_iter().collect();
     }
@@ -145,7 +153,6 @@ struct Merged<'a> {
     deny_commands: CommandList,
     no_replication: bool,
     redact_parameters: bool,
-    create_db_user: Option<CreateDbUserMode>,
     /// What one of the allowing roles permits.
     forwarding: bool,
     agent: bool,
@@ -175,7 +182,6 @@ impl<'a> Merged<'a> {
             deny_commands: CommandList::default(),
             no_replication: false,
             redact_parameters: false,
-            create_db_user: None,
             forwarding: false,
             agent: false,
             replication: false,
@@ -203,8 +209,9 @@ impl<'a> Merged<'a> {
             pin_source_ip,
             max_sessions,
             max_connections,
-            create_db_user_mode,
             db_read_only,
+            // For accounts that are made.
+            create_db_user_mode: _,
             // Compiled, in the role.
             db_deny_commands: _,
             db_replication,
@@ -238,8 +245,7 @@ impl<'a> Merged<'a> {
         forbid(&mut self.read_only, *db_read_only == Some(true));
         match request {
             Request::Database { statement: Some(Statement { command, .. }), .. } => {
-                let denied = role.deny_commands().find(command).is_some();
-                forbid(&mut self.denies_command, denied);
+                forbid(&mut self.denies_command, role.deny_commands().forbids(command));
             }
             Request::Database { statement: None, .. } => {
                 self.deny_commands = self.deny_commands.union(role.deny_commands());
@@ -248,7 +254,6 @@ impl<'a> Merged<'a> {
         }
         self.no_replication |= *db_replication == Some(false);
         self.redact_parameters |= *db_redact_parameters == Some(true);
-        self.create_db_user = least(self.create_db_user, *create_db_user_mode);
     }
 
     /// Takes in the options of a role that allows, and until when it is held.
@@ -300,7 +305,7 @@ impl<'a> Merged<'a> {
             replication: self.replication && !self.no_replication,
             redact_parameters: self.redact_parameters,
             deny_commands: self.deny_commands,
-            create_user: self.create_db_user.unwrap_or_default(),
+            create_user: CreateDbUserMode::Off,
             roles: Arc::default(),
         };
         Ok((limits, database))
@@ -342,7 +347,7 @@ fn limit(span: crate::role::Span) -> Option<Duration> {
     (!span.is_never()).then(|| span.as_duration())
 }
 
-fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+pub(super) fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),

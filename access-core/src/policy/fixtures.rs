@@ -72,11 +72,11 @@ pub(super) fn verified(identity: Identity) -> VerifiedIdentity {
 }
 
 pub(super) fn resource(kind: ResourceKind, name: &str, labels: &[(&str, &str)]) -> Resource {
-    Resource {
-        id: ResourceRef { kind, name: ResourceName::new(name).unwrap() },
-        labels: labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<Labels>(),
-        host: HostId::new("host-1").unwrap(),
-    }
+    Resource::new(
+        ResourceRef { kind, name: ResourceName::new(name).unwrap() },
+        labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<Labels>(),
+        HostId::new("host-1").unwrap(),
+    )
 }
 
 pub(super) fn node(labels: &[(&str, &str)]) -> Resource {

@@ -58,7 +58,8 @@ pub struct DatabaseGrant {
     /// The commands whose statements are refused. Filled in when a session is asked for, and not
     /// for its statements.
     pub deny_commands: CommandList,
-    /// Whether the database account is made on the fly, and what becomes of it.
+    /// Whether the database account is made on the fly, and what becomes of it. Never for a
+    /// database without an admin user.
     pub create_user: CreateDbUserMode,
     /// The roles within the database that an account which is made on the fly gets, in order;
     /// none when none is made. Filled in like `deny_commands`.

@@ -74,7 +74,50 @@ fn render() -> String {
         let _ = writeln!(out, "\n## host: {service}");
         section(&mut out, &snapshot, &verified(identity), Some(own));
     }
+    accounts(&mut out);
     out
+}
+
+/// Which accounts roles lead to on a database with an admin user, by their modes.
+fn accounts(out: &mut String) {
+    out.push_str(
+        "\n## accounts on databases with an admin user, for alice, by create_db_user_mode of her roles\n\
+         # The first role reaches the database; others are held besides. reader is in db_users.\n",
+    );
+    let spec = |mode: &str| {
+        format!(
+            r#"{{"options": {{"create_db_user_mode": {mode}}}, "allow": {{"db_labels": {{"*": "*"}},
+                "db_names": ["*"], "db_users": ["reader"], "db_roles": ["writer"]}}}}"#
+        )
+    };
+    let other = |mode: &str| format!(r#"{{"options": {{"create_db_user_mode": {mode}}}}}"#);
+    let modes = ["null", "\"off\"", "\"best_effort_drop\"", "\"keep\""];
+    let mut server = resource(ResourceKind::Database, "some", &[]);
+    server.admin_user = Some(login("access-admin"));
+    let target = Target::Resource(server);
+    for first in modes {
+        for second in modes {
+            let snapshot = PolicySnapshot::builder()
+                .role(&role("first", &spec(first)))
+                .role(&role("second", &other(second)))
+                .trust_unlisted_users()
+                .build();
+            let who = verified(alice(&["first", "second"]));
+            let words = ["alice", "reader", "bob"].map(|user| {
+                let action = Action::Database { user: login(user), database: "app".into() };
+                match ask(&snapshot, &who, &action, &target) {
+                    Decision::Deny(_) => format!("{user}: no"),
+                    Decision::Allow(grant) => {
+                        let made = grant.database.create_user;
+                        format!("{user}: {made:?} {:?}", grant.database.roles)
+                    }
+                }
+            });
+            let plain = |mode: &str| mode.trim_matches('"').replace("null", "-");
+            let held = format!("{} + {}", plain(first), plain(second));
+            let _ = writeln!(out, "{held:<37} {}", words.join("; "));
+        }
+    }
 }
 
 /// One line a target: what may be done to it.

@@ -18,6 +18,7 @@
 //! role, a trait or a lent role that was taken away counts no more at once, and one that was given
 //! counts from the next certificate on.
 
+mod account;
 mod action;
 mod builtin;
 mod decide;
@@ -42,6 +43,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+pub use account::account_mode;
 pub use action::{Action, ApiKind, Context, Target, Verb};
 pub use decide::decide;
 pub use grant::{DatabaseGrant, Decision, Grant, SessionLimits};

@@ -1,7 +1,7 @@
 //! Why something was denied: in full for administrators, and in short for who asked.
 
 use super::lock::LockTarget;
-use crate::ids::{Login, RoleName};
+use crate::ids::{Login, RoleName, UserName};
 use crate::resource::ResourceRef;
 use crate::time::Timestamp;
 
@@ -101,6 +101,15 @@ pub enum Reason {
         /// The target.
         target: String,
     },
+    /// It would be allowed, but the resource is served no more: it was removed, say.
+    #[error("{0} is no longer served")]
+    Gone(ResourceRef),
+    /// The account on the database is made for who asks, and is called as they are.
+    #[error("accounts on this database are made: {0} has the one of that name and no other")]
+    OwnAccount(UserName),
+    /// The account that would be made on the database is there for something else.
+    #[error("no account can be made for {0}: the name is reserved on this database")]
+    NoAccount(UserName),
     /// Some other policy than roles denied it.
     #[error("{0}")]
     Other(String),
@@ -131,7 +140,17 @@ impl Reason {
             Self::Statement { command, option, .. } => {
                 return format!("your roles do not permit {command}: {option}");
             }
+            Self::OwnAccount(name) => {
+                return format!(
+                    "your account on this database is made for you: connect as {name}, and as \
+                     nobody else"
+                );
+            }
+            Self::NoAccount(name) => {
+                return format!("no account can be made for you: the name {name} is reserved");
+            }
             Self::SessionMfa(_) => "a second factor is needed for this session",
+            Self::Gone(resource) => return format!("{resource} is no longer served"),
             Self::Locked {
                 target:
                     LockTarget::Role(_)

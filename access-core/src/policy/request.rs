@@ -21,6 +21,8 @@ pub(super) enum Request<'a> {
         user: &'a Login,
         database: &'a str,
         statement: Option<Statement<'a>>,
+        /// Whether the account is made for who asks; see [`super::account`].
+        made: bool,
     },
     App(&'a Resource),
     Kubernetes {
@@ -58,6 +60,11 @@ pub(super) struct Statement<'a> {
 /// Database accounts that patterns never allow: the superuser, and CockroachDB's own nodes.
 const RESERVED_DB_USERS: [&str; 2] = ["root", "node"];
 
+/// Whether an account of a database is one that patterns never allow.
+pub(super) fn is_reserved(user: &Login) -> bool {
+    RESERVED_DB_USERS.iter().any(|name| name.eq_ignore_ascii_case(user.as_str()))
+}
+
 impl<'a> Request<'a> {
     pub(super) fn new(action: &'a Action, target: &'a Target) -> Result<Self, Reason> {
         let mismatch = || Reason::Mismatch { action: action.name(), target: target.to_string() };
@@ -83,11 +90,12 @@ impl<'a> Request<'a> {
             Action::SshAgent { login } => (ResourceKind::Node, ssh(login, SshPart::Agent)),
             Action::Database { user, database } => (
                 ResourceKind::Database,
-                Self::Database { server: resource, user, database, statement: None },
+                Self::Database { server: resource, user, database, statement: None, made: false },
             ),
             Action::DatabaseStatement { user, database, command, writes } => {
                 let statement = Some(Statement { command, writes: *writes });
-                let request = Self::Database { server: resource, user, database, statement };
+                let request =
+                    Self::Database { server: resource, user, database, statement, made: false };
                 (ResourceKind::Database, request)
             }
             Action::App { .. } => (ResourceKind::App, Self::App(resource)),
@@ -110,6 +118,14 @@ impl<'a> Request<'a> {
         if resource.id.kind == needs { Ok(request) } else { Err(mismatch()) }
     }
 
+    /// The same for an account that is made for who asks.
+    pub(super) fn made(mut self) -> Self {
+        if let Self::Database { made, .. } = &mut self {
+            *made = true;
+        }
+        self
+    }
+
     /// The resource, when the target is one.
     pub(super) fn resource(self) -> Option<&'a Resource> {
         match self {
@@ -130,11 +146,13 @@ impl<'a> Request<'a> {
         let accounts = match self {
             Self::See(_) | Self::App(_) => true,
             Self::Ssh { login, .. } => account(AccountKind::Login, login.as_str()).any(),
-            Self::Database { user, database, .. } => {
+            // Whose it is was decided already.
+            Self::Database { database, made: true, .. } => {
+                account(AccountKind::DbName, database).any()
+            }
+            Self::Database { user, database, made: false, .. } => {
                 let user_fits = account(AccountKind::DbUser, user.as_str());
-                let reserved =
-                    RESERVED_DB_USERS.iter().any(|name| name.eq_ignore_ascii_case(user.as_str()));
-                (if reserved { user_fits == Match::Exact } else { user_fits.any() })
+                (if is_reserved(user) { user_fits == Match::Exact } else { user_fits.any() })
                     && account(AccountKind::DbName, database).any()
             }
             Self::Kubernetes { request, .. } => allow.kubernetes(request, false),

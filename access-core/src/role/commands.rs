@@ -26,6 +26,10 @@ impl CommandList {
     /// The longest command in bytes.
     pub const MAX_LEN: usize = 64;
 
+    /// What stands in the place of a command for a statement, or a part of one, that was not read:
+    /// it can be any.
+    pub const UNREAD: &str = "UNKNOWN";
+
     /// Compiles a list.
     ///
     /// # Errors
@@ -50,6 +54,12 @@ impl CommandList {
     /// What of the list covers a command: its own words, or the first of them.
     pub fn find(&self, command: &str) -> Option<&str> {
         self.iter().find(|listed| covers(listed, command))
+    }
+
+    /// Whether statements of a command are forbidden. What was not read ([`CommandList::UNREAD`])
+    /// is, as soon as the list names anything.
+    pub fn forbids(&self, command: &str) -> bool {
+        self.find(command).is_some() || (command == Self::UNREAD && !self.is_empty())
     }
 
     /// What either has.

@@ -66,7 +66,8 @@ pub struct RoleOptions {
     pub db_read_only: Option<bool>,
     /// Statements that are refused in database sessions, by the command that they carry out:
     /// `DROP`, `DROP TABLE`, `ALTER`, `COPY FROM`. One that is named forbids all that begin with
-    /// its words. What any of the roles forbids is forbidden.
+    /// its words. What any of the roles forbids is forbidden. Where anything is, a statement that
+    /// cannot be read is refused as well: one of more than 1 MiB, or one that begins with no word.
     ///
     /// It holds against statements that are sent. What functions and `DO` blocks do inside the
     /// server is up to the rights of the database account.

@@ -7,6 +7,7 @@
 mod client;
 mod key;
 mod origin;
+mod refused;
 mod server;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use origin::{
     Ends, HEADER_START, HelloDigest, MAX_CLOCK_DIFFERENCE, MAX_HEADER, Origin, OriginError,
     VerifiedOrigin, hello_digest, origin_length, starts_origin, write_origin,
 };
+pub use refused::{NoteRefused, RefusedCertificate, noting};
 pub use server::{ClientAuth, RefusedClients, peer_identity, server_config};
 
 use crate::identity::VerifyError;

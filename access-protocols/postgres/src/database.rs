@@ -84,6 +84,8 @@ pub struct Database {
     pub tls: Option<TargetTls>,
     /// How it is told who connects.
     pub auth: TargetAuth,
+    /// The database that the resource's admin user connects to; `postgres` when none is named.
+    pub admin_database: Option<String>,
 }
 
 /// The databases that are served at the moment. Clones share them.

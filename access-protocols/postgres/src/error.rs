@@ -13,6 +13,14 @@ pub enum PostgresError {
     /// A root certificate cannot be used.
     #[error("a root certificate for the database cannot be used: {0}")]
     Root(rustls::Error),
+    /// A file of root certificates cannot be used.
+    #[error("{}: {why}", path.display())]
+    RootFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The name that the database's certificate is held against is none.
     #[error("{0:?} is no name that a certificate could be for")]
     ServerName(String),

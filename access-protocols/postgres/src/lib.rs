@@ -29,6 +29,13 @@
 //! functions on large objects write even so, when they are called by a statement; calls by the fast
 //! path are refused.
 //!
+//! # Accounts that are made
+//!
+//! Where the grant says so ([`DatabaseGrant::create_user`](access_core::policy::DatabaseGrant)) and
+//! the resource has an admin user, the account of a session is made before it: named as its user,
+//! without a password, with exactly the roles that are granted. After the last session of that
+//! account it is disabled or dropped. What exists and was not made this way is never touched.
+//!
 //! # What it has met
 //!
 //! The tests run against PostgreSQL 15, with `psql`, `pg_dump`, `pg_restore` and `tokio-postgres`.
@@ -76,8 +83,10 @@ mod options;
 pub mod oracle;
 pub mod prelude;
 mod probe;
+mod roots;
 pub mod sql;
 mod tls;
+mod users;
 pub mod wire;
 
 pub use database::{Database, DatabaseProtocol, Databases, PasswordSource, TargetAuth};

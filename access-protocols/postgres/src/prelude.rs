@@ -13,7 +13,7 @@ pub use access_core::Prefixed;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::wire::{self, CancelRequest, Failure, First, sqlstate};
+use crate::wire::{self, CancelRequest, Failure, First, Startup, sqlstate};
 
 /// The content type of a TLS handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -117,6 +117,71 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<Op
     }
 }
 
+/// What a client wants of a connection on which it needs no encryption.
+#[derive(Debug)]
+pub enum Wish {
+    /// A session.
+    Session {
+        /// What it asks for.
+        startup: Startup,
+        /// The packet in which it does.
+        packet: Bytes,
+    },
+    /// That a query be cancelled. No answer is expected.
+    Cancel(CancelRequest),
+}
+
+/// Reads what a client wants where TLS has ended already, or is not wanted: requests for
+/// encryption are declined. What it sends after its packet stays in the buffer, which holds no
+/// memory before something comes. There is no deadline here.
+///
+/// Within, the [`Failure`] for a client that sends what is no packet, or asks for encryption more
+/// often than any does.
+///
+/// # Errors
+/// Those of the stream; [`io::ErrorKind::UnexpectedEof`] when the client leaves.
+pub async fn wish<S>(stream: &mut S, buf: &mut BytesMut) -> io::Result<Result<Wish, Failure>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut declined = 0;
+    loop {
+        match wire::first(buf) {
+            Ok(Some((first, used))) => {
+                let packet = buf.split_to(used).freeze();
+                match first {
+                    First::Startup(startup) => return Ok(Ok(Wish::Session { startup, packet })),
+                    First::Cancel(request) => return Ok(Ok(Wish::Cancel(request))),
+                    First::Ssl | First::GssEnc if declined < 2 && buf.is_empty() => {
+                        declined += 1;
+                        stream.write_all(b"N").await?;
+                        stream.flush().await?;
+                    }
+                    First::Ssl | First::GssEnc => {
+                        let text = "an encryption request that cannot be there";
+                        return Ok(Err(Failure::fatal(sqlstate::PROTOCOL_VIOLATION, text)));
+                    }
+                }
+                continue;
+            }
+            Ok(None) => {}
+            Err(err) => {
+                let code = match err {
+                    wire::WireError::Version(..) => sqlstate::FEATURE_NOT_SUPPORTED,
+                    _ => sqlstate::PROTOCOL_VIOLATION,
+                };
+                return Ok(Err(Failure::fatal(code, err.to_string())));
+            }
+        }
+        if buf.capacity() == 0 {
+            buf.reserve(1024);
+        }
+        if stream.read_buf(buf).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
 /// Reads one packet, and not a byte more.
 async fn packet<S: AsyncRead + Unpin>(
     stream: &mut S,
@@ -192,6 +257,48 @@ mod tests {
             client.read_to_end(&mut answer).await.unwrap();
             assert_eq!(answer[0], b'E');
         }
+    }
+
+    #[tokio::test]
+    async fn a_wish_is_read_past_two_requests_for_encryption() {
+        let startup = wire::encode::startup(&[("user".into(), "alice".into())]);
+        let asked = [
+            vec![0, 0, 0, 8, 4, 210, 22, 48],
+            wire::encode::ssl_request().to_vec(),
+            wire::encode::ssl_request().to_vec(),
+        ];
+        for asks in 0..=3 {
+            let (mut client, mut here) = tokio::io::duplex(64);
+            let told = async {
+                let mut no = [0];
+                for (at, request) in asked.iter().take(asks).enumerate() {
+                    client.write_all(request).await.unwrap();
+                    if at < 2 {
+                        client.read_exact(&mut no).await.unwrap();
+                        assert_eq!(&no, b"N");
+                    }
+                }
+                client.write_all(&startup[..3]).await.unwrap();
+                tokio::task::yield_now().await;
+                client.write_all(&[&startup[3..], b"more"].concat()).await.unwrap();
+            };
+            let mut buf = BytesMut::new();
+            let (wished, ()) = tokio::join!(wish(&mut here, &mut buf), told);
+            match wished.unwrap() {
+                Ok(Wish::Session { packet, .. }) if asks < 3 => {
+                    assert_eq!((&packet, buf.is_empty()), (&startup, false));
+                }
+                Err(failure) if asks == 3 => assert_eq!(failure.code, "08P01"),
+                other => panic!("{asks}: {other:?}"),
+            }
+        }
+        // A request with something behind it would have the rest taken for what comes later.
+        let (mut client, mut here) = tokio::io::duplex(64);
+        client.write_all(&[&asked[1][..], &startup].concat()).await.unwrap();
+        assert!(wish(&mut here, &mut BytesMut::new()).await.unwrap().is_err());
+        drop(client);
+        let gone = wish(&mut here, &mut BytesMut::new()).await.unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! TLS to databases, by the modes that `libpq` has
 //! (<https://www.postgresql.org/docs/current/libpq-ssl.html>).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use access_core::credentials::TargetCertificate;
@@ -15,6 +16,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::error::PostgresError;
+use crate::roots::Roots;
 
 /// The ALPN of PostgreSQL's protocol.
 pub const ALPN_POSTGRESQL: &[u8] = b"postgresql";
@@ -39,7 +41,7 @@ pub struct TargetTls {
     server_name: Option<ServerName<'static>>,
     direct: bool,
     provider: Arc<CryptoProvider>,
-    verifier: Arc<Verifier>,
+    roots: Roots,
 }
 
 impl TargetTls {
@@ -51,17 +53,26 @@ impl TargetTls {
         mode: TlsMode,
         roots: impl IntoIterator<Item = CertificateDer<'static>>,
     ) -> Result<Self, PostgresError> {
-        let mut store = RootCertStore::empty();
-        for root in roots {
-            store.add(root).map_err(PostgresError::Root)?;
-        }
-        if store.is_empty() && mode != TlsMode::Require {
+        let roots = Roots::fixed(roots)?;
+        if roots.is_empty() && mode != TlsMode::Require {
             return Err(PostgresError::NoRoots);
         }
+        Ok(Self::by(mode, roots))
+    }
+
+    /// Verifies as the mode says, by the roots in a file of PEM. It is followed: each session is
+    /// held against what it says then, and as long as it cannot be used, against what it said
+    /// last.
+    ///
+    /// # Errors
+    /// [`PostgresError::RootFile`] when it cannot be used now.
+    pub fn following(mode: TlsMode, path: impl Into<PathBuf>) -> Result<Self, PostgresError> {
+        Ok(Self::by(mode, Roots::file(path.into())?))
+    }
+
+    fn by(mode: TlsMode, roots: Roots) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let algorithms = provider.signature_verification_algorithms;
-        let verifier = Arc::new(Verifier { mode, roots: store, algorithms });
-        Ok(Self { mode, server_name: None, direct: false, provider, verifier })
+        Self { mode, server_name: None, direct: false, provider, roots }
     }
 
     /// Holds the certificate against this name or address, not against the host that is dialled.
@@ -107,10 +118,12 @@ impl TargetTls {
         &self,
         certificate: Option<&TargetCertificate>,
     ) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let algorithms = self.provider.signature_verification_algorithms;
+        let verifier = Verifier { mode: self.mode, roots: self.roots.now(), algorithms };
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&self.verifier) as _);
+            .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match certificate {
             Some(certificate) => {
                 builder.with_client_cert_resolver(Arc::new(One(Arc::clone(&certificate.key))))
@@ -142,7 +155,7 @@ impl ResolvesClientCert for One {
 #[derive(Debug)]
 struct Verifier {
     mode: TlsMode,
-    roots: RootCertStore,
+    roots: Arc<RootCertStore>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 

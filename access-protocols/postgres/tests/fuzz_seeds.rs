@@ -6,5 +6,5 @@ mod seeds;
 
 #[test]
 fn postgres() {
-    seeds::each("postgres", |data| access_postgres::oracle::check(data).unwrap());
+    seeds::each("postgres", |data| access_postgres::oracle::check_in_every_way(data).unwrap());
 }

@@ -3,11 +3,16 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use access_core::audit::Event;
 use access_core::policy::{Action, Reason};
 use access_postgres::{PostgresOptions, TargetAuth, TargetTls, TlsMode};
 use common::{Ca, Gateway, PATIENCE, Postgres, Setup, text};
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
+use rustls::{AlertDescription, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 /// What an ErrorResponse at the start of these bytes says: `S` to `H`.
@@ -120,6 +125,86 @@ async fn strangers_and_the_unwelcome_are_told_why() {
     }
     let malformed = |name: &String| name == "db.session.malformed_packet";
     assert_eq!(gateway.sink.names().iter().filter(|name| malformed(name)).count(), 3);
+}
+
+/// Shows a certificate, whoever's key it is that comes with it.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_are_not_good_leave_an_event() {
+    // Nothing gets as far as a database.
+    let setup = Setup {
+        auth: TargetAuth::Nothing,
+        tls: None,
+        addresses: vec!["127.0.0.1:1".into()],
+        options: PostgresOptions::default(),
+        admin: None,
+        protocol: access_postgres::DatabaseProtocol::Postgres,
+    };
+    let gateway = Gateway::serving(Ca::new("clients"), setup).await;
+    let (good, other) = (gateway.users.user("alice"), gateway.users.user("bob"));
+    let foreign = Ca::new("users").user("mallory");
+    // The certificate of one with the key of another.
+    let stolen = CertifiedKey::new(vec![good.cert.clone()], other.certified().key.clone());
+    for (shown, alert, claimed, why) in [
+        (
+            foreign.certified(),
+            AlertDescription::UnknownCA,
+            "mallory",
+            "not signed by an authority of this cluster",
+        ),
+        (Arc::new(stolen), AlertDescription::DecryptError, "unknown", "BadSignature"),
+        (
+            gateway.hosts.client("host").certified(),
+            AlertDescription::UnknownCA,
+            "host",
+            "not signed by an authority of this cluster",
+        ),
+    ] {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(gateway.hosts.root()).unwrap();
+        let tls = rustls::ClientConfig::builder_with_provider(common::pki::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_cert_resolver(Arc::new(Shown(shown)));
+        let mut tcp = gateway.tcp().await;
+        tcp.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await.unwrap();
+        assert_eq!(tcp.read_u8().await.unwrap(), b'S');
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+        let told = async {
+            let mut stream = connector.connect("localhost".try_into().unwrap(), tcp).await?;
+            // More than the alert waits for: it is told all the same.
+            stream.write_all(&startup(&[("user", "reader")])).await?;
+            stream.read_u8().await
+        };
+        let err = tokio::time::timeout(PATIENCE, told).await.unwrap().unwrap_err();
+        let inner = err.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        assert_eq!(inner, Some(&rustls::Error::AlertReceived(alert)), "{err}");
+        let event = gateway.wait_for(|event| match event {
+            Event::Auth(auth) => auth.user.as_str() == claimed,
+            _ => false,
+        });
+        let event = serde_json::to_value(event.await).unwrap();
+        assert!(event["error"].as_str().unwrap().contains(why), "{event:#}");
+        for (field, value) in [("server_hostname", "orders"), ("proto", "db")] {
+            assert_eq!(event[field], value, "{event:#}");
+        }
+        assert!(event["success"] == false && event["addr.remote"].is_string(), "{event:#}");
+    }
+    let names = gateway.sink.names();
+    assert!(names.len() == 3 && names.iter().all(|name| name == "auth"), "{names:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

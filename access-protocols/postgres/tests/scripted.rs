@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use access_core::audit::Event;
 use access_core::policy::Reason;
-use access_postgres::{PostgresOptions, TargetAuth};
+use access_postgres::{DatabaseProtocol, PostgresOptions, TargetAuth};
 use common::{Ca, Gateway, PATIENCE, Setup, text};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -50,6 +50,8 @@ async fn scripted() -> (Gateway, TcpListener) {
         tls: None,
         addresses: vec![listener.local_addr().unwrap().to_string()],
         options: PostgresOptions::default(),
+        admin: None,
+        protocol: DatabaseProtocol::CockroachDb,
     };
     (Gateway::serving(Ca::new("clients"), setup).await, listener)
 }
@@ -207,4 +209,55 @@ async fn a_silent_statement_is_told_before_its_answer_and_a_lock_cuts_a_stalled_
     tokio::time::timeout(PATIENCE, async { tokio::join!(flood, lock) }).await.unwrap();
     gateway.wait_for(|event| matches!(event, Event::DbSessionEnd(_))).await;
     assert!(locked.elapsed() < Duration::from_secs(5), "{:?}", locked.elapsed());
+}
+
+/// A row of which the client has the first half when its user is locked; its rest comes after that,
+/// and another row, or neither. What the client gets from then on.
+async fn locked_in_mid_row(rest: &[u8]) -> Vec<u8> {
+    let (gateway, listener) = scripted().await;
+    let ((mut client, _), mut server) = tokio::join!(begin(&gateway, 0), greet(&listener));
+    client.write_all(&message(b'Q', b"select 'row'\0")).await.unwrap();
+    client.flush().await.unwrap();
+    query(&mut server).await;
+    server.write_all(&long_row()[..10_000]).await.unwrap();
+    client.read_exact(&mut [0; 10_000]).await.unwrap();
+    gateway.rules.deny(|_| Some(Reason::UserLocked));
+    // That it is over shows in the query's being cancelled.
+    let (mut stop, _) = listener.accept().await.unwrap();
+    assert_eq!(packet(&mut stop).await[..4], [4, 210, 22, 46]);
+    server.write_all(rest).await.unwrap();
+    let mut seen = Vec::new();
+    let read = client.read_to_end(&mut seen);
+    let _ = tokio::time::timeout(PATIENCE, read).await.expect("it stays open");
+    let end = gateway.wait_for(|event| matches!(event, Event::DbSessionEnd(_))).await;
+    let Event::DbSessionEnd(end) = end.event else { unreachable!() };
+    assert_eq!(end.reason.unwrap().as_str(), "locked");
+    seen
+}
+
+fn long_row() -> Vec<u8> {
+    message(b'D', &[&[0, 1, 0, 0, 0x4e, 0x20][..], &[b'x'; 20_000]].concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_has_begun_is_ended_before_the_client_is_told_why() {
+    let row = long_row();
+    let rest = &row[10_000..];
+    let next = message(b'D', &[&[0, 1, 0, 0, 0, 5][..], b"never"].concat());
+    // The session waits a quarter of a second, which a machine with other work can miss.
+    let mut tries = 0;
+    let told = loop {
+        let seen = locked_in_mid_row(&[rest, &next].concat()).await;
+        assert!(rest.starts_with(&seen) || seen.starts_with(rest), "{}", text(&seen));
+        if let Some(told) = seen.strip_prefix(rest).filter(|told| !told.is_empty()) {
+            break told.to_vec();
+        }
+        tries += 1;
+        assert!(tries < 5, "the client is not told why");
+    };
+    assert!(told.starts_with(b"E") && !text(&told).contains("never"), "{}", text(&told));
+    assert!(text(&told).contains("57P01") && text(&told).contains("you are locked out"));
+    // What never gets whole is cut, and nothing is put in its place.
+    assert_eq!(text(&locked_in_mid_row(&[]).await), "");
+    assert_eq!(text(&locked_in_mid_row(&rest[..5000]).await), text(&rest[..5000]));
 }

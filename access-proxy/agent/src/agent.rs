@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use access_client::types::{Document, DocumentSpec, ServerDocument};
 use access_client::{ClientError, FirstTrust, HostPort, ping, proto, with_deadline};
-use access_core::ResourceKind;
 use access_core::identity::{AuthorityKind, Service};
 use access_core::policy::ApiKind;
 use access_core::protocol::Protocol;
+use access_core::{ResourceKind, ResourceRef};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -128,6 +128,9 @@ impl AgentBuilder {
         if let Some(resource) = resources.iter().find(|r| !served.contains(&r.kind)) {
             return Err(AgentError::Setup(format!("no protocol is registered for {resource}")));
         }
+        if !membership.options().databases.is_empty() && !served.contains(&ResourceKind::Database) {
+            return Err(AgentError::Setup("no protocol is registered for databases".into()));
+        }
         let audit = self.host.audit();
         let dispatcher = Dispatcher::new(membership, self.protocols, audit, self.limits)?;
         Ok(Agent {
@@ -158,6 +161,13 @@ impl Agent {
     /// The host that it is.
     pub fn host(&self) -> &Host {
         &self.host
+    }
+
+    /// Has these resources be served beside [`HostOptions::resources`](crate::HostOptions), until it
+    /// is called again: what the certificates name by [`HostOptions::databases`](crate::HostOptions).
+    /// Streams that are open stay.
+    pub fn serve_more(&self, resources: impl IntoIterator<Item = ResourceRef>) {
+        self.dispatcher.serve_more(resources.into_iter().collect());
     }
 
     /// How it is.

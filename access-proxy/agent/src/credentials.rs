@@ -24,6 +24,7 @@ use access_core::credentials::{CredentialsError, TargetCertificate, TargetCreden
 use access_core::gate::Permit;
 use access_core::identity::{AuthorityKind, TrustedAuthority};
 use access_core::policy::{Action, ApiKind, Target};
+use access_core::role::CreateDbUserMode;
 use access_core::time::Clock;
 use access_core::{ResourceKind, Timestamp};
 use arc_swap::ArcSwap;
@@ -71,6 +72,8 @@ struct Subject {
     target: String,
     account: String,
     database: String,
+    /// It is the admin user's, which makes the account.
+    admin: bool,
 }
 
 /// What there is for a subject.
@@ -141,16 +144,37 @@ impl DatabaseCredentials {
 impl TargetCredentials for DatabaseCredentials {
     async fn client_certificate(&self, permit: &Permit) -> Answer {
         let (subject, request) = read(permit)?;
-        tokio::select! {
-            biased;
-            // Decided again at its first turn: a permit that has ended gets nothing, kept or new.
-            reason = permit.ended() => Err(CredentialsError::Denied(reason.to_string())),
-            answer = self.inner.get(subject, request) => answer,
+        self.inner.get_for(permit, subject, request).await
+    }
+
+    async fn admin_certificate(&self, permit: &Permit) -> Answer {
+        let made = permit.grant().database.create_user != CreateDbUserMode::Off;
+        let (mut subject, mut request) = read(permit)?;
+        match permit.target() {
+            Target::Resource(resource) if made && resource.admin_user.is_some() => {}
+            _ => return Err(CredentialsError::NotForThis("no account is made for the permit")),
         }
+        subject.admin = true;
+        request.admin_user = true;
+        self.inner.get_for(permit, subject, request).await
     }
 }
 
 impl Inner {
+    async fn get_for(
+        self: &Arc<Self>,
+        permit: &Permit,
+        subject: Subject,
+        request: proto::DatabaseCertificateRequest,
+    ) -> Answer {
+        tokio::select! {
+            biased;
+            // Decided again at its first turn: a permit that has ended gets nothing, kept or new.
+            reason = permit.ended() => Err(CredentialsError::Denied(reason.to_string())),
+            answer = self.get(subject, request) => answer,
+        }
+    }
+
     async fn get(
         self: &Arc<Self>,
         subject: Subject,
@@ -271,9 +295,10 @@ fn read(permit: &Permit) -> Result<(Subject, proto::DatabaseCertificateRequest),
         public_key: Vec::new(),
         client_address: context.client_addr.map(|addr| addr.to_string()).unwrap_or_default(),
         trace_id: context.trace_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        admin_user: false,
     };
     let (account, database) = (account.as_str().to_owned(), database.clone());
-    Ok((Subject { user, target, account, database }, request))
+    Ok((Subject { user, target, account, database, admin: false }, request))
 }
 
 /// Makes sure that there is room for a subject: those that have ended go first, then the one that

@@ -54,6 +54,15 @@ impl Heartbeat {
         self.changed.send_modify(|tick| *tick = tick.wrapping_add(1));
     }
 
+    /// Has a document be written no more. What was written of it is left to expire.
+    pub(crate) fn remove(&self, resource: &ResourceRef) {
+        let (kind, name) = (resource.kind.as_str(), resource.name.as_str());
+        let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        documents.retain(|beat| beat.kind != kind || beat.name != name);
+        drop(documents);
+        self.stored.write().unwrap_or_else(PoisonError::into_inner).remove(resource);
+    }
+
     /// Changes when a document is added or replaced.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
@@ -120,8 +129,7 @@ impl Heartbeat {
         match serde_json::from_slice::<Stored>(&document.json) {
             Ok(Stored { metadata }) => {
                 let id = ResourceRef { kind, name };
-                let resource =
-                    Resource { id: id.clone(), labels: metadata.labels, host: host.clone() };
+                let resource = Resource::new(id.clone(), metadata.labels, host.clone());
                 let mut stored = self.stored.write().unwrap_or_else(PoisonError::into_inner);
                 stored.insert(id, resource);
             }

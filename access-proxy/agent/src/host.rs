@@ -156,6 +156,12 @@ impl Host {
         self.inner.heartbeat.add(document);
     }
 
+    /// Has a resource's document be written no more, because it is not served any more. What stands
+    /// of it in the cluster is left to whoever removed it, or expires.
+    pub fn retract(&self, resource: &ResourceRef) {
+        self.inner.heartbeat.remove(resource);
+    }
+
     /// A resource as Auth stored it, with the labels that decisions look at. `None` until it was
     /// stored.
     pub fn resource(&self, resource: &ResourceRef) -> Option<Resource> {

@@ -9,13 +9,14 @@ use std::time::Duration;
 use access_agent::{AuthRoute, DatabaseCredentials, HostOptions, JoinToken, Membership};
 use access_auth::{AuthService, Options, StoreClock};
 use access_backend::{Memory, MemoryOptions};
-use access_client::types::{DbDocument, DbProtocol, DbSpec, UserDocument, UserSpec};
+use access_client::types::{AdminUser, DbDocument, DbProtocol, DbSpec, UserDocument, UserSpec};
 use access_client::{AuthClient, AuthEndpoint, Credentials, HostPort, KeySet, proto};
 use access_core::audit::MemorySink;
 use access_core::credentials::{CredentialsError, TargetCredentials};
 use access_core::gate::{Gate, GateOptions, PolicySource};
 use access_core::identity::Service;
 use access_core::policy::{Action, Context, Decision, Reason, Target};
+use access_core::role::CreateDbUserMode;
 use access_core::time::ManualClock;
 use access_core::tls::ServerTrust;
 use access_core::{
@@ -33,6 +34,8 @@ const ROLE: &str = r#"{"kind":"role","version":"v1","metadata":{"name":"dba"},"s
 /// A gate's policy that is laxer than Auth's: it allows everything until it is told otherwise.
 struct Lax {
     allows: AtomicBool,
+    /// Whether it has accounts made.
+    makes: AtomicBool,
     changes: watch::Sender<u64>,
 }
 
@@ -47,7 +50,11 @@ impl PolicySource for Lax {
     ) -> Decision {
         if self.allows.load(Ordering::SeqCst) {
             let limits = access_core::policy::SessionLimits::until(who.validity().not_after());
-            Decision::Allow(access_core::policy::Grant::within(limits))
+            let mut grant = access_core::policy::Grant::within(limits);
+            if self.makes.load(Ordering::SeqCst) {
+                grant.database.create_user = CreateDbUserMode::Keep;
+            }
+            Decision::Allow(grant)
         } else {
             Decision::Deny(Reason::UnknownUser)
         }
@@ -114,8 +121,11 @@ impl Setup {
                 away.unwrap_or_else(|| member.client())
             })
         };
-        let policy =
-            Arc::new(Lax { allows: AtomicBool::new(true), changes: watch::Sender::new(0) });
+        let policy = Arc::new(Lax {
+            allows: AtomicBool::new(true),
+            makes: AtomicBool::new(false),
+            changes: watch::Sender::new(0),
+        });
         let gate = Gate::new(
             policy.clone(),
             Arc::new(MemorySink::new(1000)),
@@ -146,12 +156,22 @@ impl Setup {
     }
 
     async fn permit(&self, who: &VerifiedIdentity, account: &str) -> Permit {
+        self.permit_on(who, account, None).await
+    }
+
+    async fn permit_on(
+        &self,
+        who: &VerifiedIdentity,
+        account: &str,
+        admin: Option<&str>,
+    ) -> Permit {
         let name = ResourceName::new("orders").unwrap();
-        let resource = Resource {
-            id: ResourceRef { kind: ResourceKind::Database, name },
-            labels: Default::default(),
-            host: self.member.host_id().clone(),
-        };
+        let mut resource = Resource::new(
+            ResourceRef { kind: ResourceKind::Database, name },
+            Default::default(),
+            self.member.host_id().clone(),
+        );
+        resource.admin_user = admin.map(|name| Login::new(name).unwrap());
         let action =
             Action::Database { user: Login::new(account).unwrap(), database: "orders".into() };
         let target = Target::Resource(resource);
@@ -303,4 +323,38 @@ async fn without_auth_and_without_anything_kept_there_is_none() {
     assert!(setup.credentials.server_roots().await.is_err());
     setup.come_back();
     setup.credentials.client_certificate(&permit).await.unwrap();
+}
+
+#[tokio::test]
+async fn admin_users_certificates_are_kept_apart_and_made_where_auth_has_accounts_made() {
+    let setup = Setup::start().await;
+    let alice = setup.user("alice").await;
+    let admin = Some("access-admin");
+    // Not for a permit without an account that is made, nor for a database without an admin user.
+    let permit = setup.permit_on(&alice, "alice", admin).await;
+    let refused = setup.credentials.admin_certificate(&permit).await.unwrap_err();
+    assert!(matches!(refused, CredentialsError::NotForThis(_)), "{refused}");
+    setup.policy.makes.store(true, Ordering::SeqCst);
+    let permit = setup.permit(&alice, "alice").await;
+    let refused = setup.credentials.admin_certificate(&permit).await.unwrap_err();
+    assert!(matches!(refused, CredentialsError::NotForThis(_)), "{refused}");
+    // The gate here has accounts made where Auth has none made.
+    let permit = setup.permit_on(&alice, "alice", admin).await;
+    let denied = setup.credentials.admin_certificate(&permit).await.unwrap_err();
+    assert!(matches!(denied, CredentialsError::Denied(_)), "{denied}");
+    assert_eq!(setup.minted().await, 0);
+
+    let host = setup.member.host_id().clone();
+    let mut spec = DbSpec::new(DbProtocol::Postgres, "127.0.0.1:5432", host);
+    spec.admin_user = Some(AdminUser::new(Login::new("access-admin").unwrap()));
+    put(&setup.member.client(), DbDocument::new("orders", spec).to_json().unwrap()).await;
+    let making =
+        ROLE.replace(r#""spec":{"#, r#""spec":{"options":{"create_db_user_mode":"keep"},"#);
+    put(&setup.admin, making.into()).await;
+    let made = setup.credentials.admin_certificate(&permit).await.unwrap();
+    let own = setup.credentials.client_certificate(&permit).await.unwrap();
+    assert!(!Arc::ptr_eq(&made.key, &own.key));
+    let again = setup.credentials.admin_certificate(&permit).await.unwrap();
+    assert!(Arc::ptr_eq(&made.key, &again.key));
+    assert_eq!(setup.minted().await, 2);
 }

@@ -7,18 +7,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use access_agent::{Agent, AgentError, AuthRoute, Host, HostOptions, JoinToken, Membership};
+use access_agent::{
+    Agent, AgentError, AuthRoute, DynamicDatabases, Host, HostOptions, JoinToken, Membership,
+};
 use access_auth::{AuthService, Options};
 use access_backend::Memory;
-use access_client::types::{NodeDocument, NodeSpec, ServerDocument, ServerSpec};
+use access_client::types::{
+    DbDocument, DbProtocol, DbSpec, NodeDocument, NodeSpec, ResourceMatcher, ServerDocument,
+    ServerSpec,
+};
 use access_client::{AuthClient, Cache, HostPort, proto};
 use access_core::audit::events::{AccessDecision, AccessDecisionCode};
 use access_core::audit::{AuditSink, Durability, List};
 use access_core::identity::{Service, SpkiPin};
 use access_core::protocol::{Incoming, Protocol};
 use access_core::recording::{RecordingEnd, RecordingKind, RecordingMeta};
-use access_core::{Clock, ClusterName, ResourceKind, SessionId, UserName};
+use access_core::resource::DnsResource;
+use access_core::{Clock, ClusterName, ResourceKind, ResourceRef, SessionId, UserName};
 use access_proxy::{AuthUpstream, Front, FrontOptions, FrontParts, PingInfo, Tunnels, WebPages};
+use access_tunnel::Flavour;
 use support::{RealClock, eventually};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -238,4 +245,103 @@ async fn an_agent_lives_in_a_real_cluster() {
     other.token = Some(cluster.token(Service::Node, &[]).await);
     let err = Membership::open(other, Arc::clone(&cluster.clock)).await.unwrap_err();
     assert!(err.to_string().contains("belongs to another host"), "{err}");
+}
+
+/// The same for databases: it listens, and says nothing.
+struct SilentDatabases;
+
+#[async_trait::async_trait]
+impl Protocol for SilentDatabases {
+    fn kind(&self) -> ResourceKind {
+        ResourceKind::Database
+    }
+
+    async fn serve(&self, mut connection: Incoming) {
+        let _ = tokio::io::copy(&mut connection.stream, &mut tokio::io::sink()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_follows_what_administrators_register_for_it() {
+    let cluster = Cluster::new().await;
+    let (_proxy, tunnels, proxy_address) = proxy(&cluster).await;
+    let write = async |env: &str| {
+        let mut orders =
+            DbDocument::new("orders", DbSpec::dynamic(DbProtocol::Postgres, "db.internal:5432"));
+        orders.metadata.labels.insert("env".into(), env.into());
+        let json = orders.to_json().unwrap();
+        let request = proto::WriteRequest { json, force: false };
+        cluster.admin.resources().put(request).await.unwrap();
+    };
+    let mut options = options(&cluster, AuthRoute::Proxies(vec![proxy_address]));
+    options.services = BTreeSet::from([Service::Db]);
+    options.resources = Vec::new();
+    let matcher = ResourceMatcher::from_json(r#"{"labels":{"env":"prod"}}"#).unwrap();
+    options.databases = vec![matcher];
+    options.token = Some(cluster.token(Service::Db, &[]).await);
+
+    let host = Host::open(options.clone(), Arc::clone(&cluster.clock)).await.unwrap();
+    let err = Agent::builder(host.clone()).build().unwrap_err();
+    assert!(err.to_string().contains("no protocol is registered for databases"), "{err}");
+    let agent = Agent::builder(host.clone()).protocol(Arc::new(SilentDatabases)).build().unwrap();
+    let (agent, stop) = (Arc::new(agent), CancellationToken::new());
+    let task = tokio::spawn({
+        let (agent, stop) = (Arc::clone(&agent), stop.clone());
+        async move { agent.run(stop).await }
+    });
+    let known = Arc::new(tokio::sync::watch::Sender::new(None));
+    let following = tokio::spawn({
+        let (host, known) = (host.clone(), Arc::clone(&known));
+        async move { host.follow_databases(&known).await }
+    });
+    let names = || {
+        let known: Option<DynamicDatabases> = known.borrow().clone();
+        known.map(|known| known.keys().cloned().collect::<Vec<_>>())
+    };
+    eventually("none is known", || names() == Some(vec![])).await;
+    assert!(host.membership().certified().unwrap().is_empty());
+    write("prod").await;
+    eventually("it is known", || names() == Some(vec!["orders".into()])).await;
+    host.membership().renew().await.unwrap();
+    let orders: ResourceRef = "db/orders".parse().unwrap();
+    assert_eq!(host.membership().certified().unwrap(), std::slice::from_ref(&orders));
+    let led = || tunnels.list().iter().any(|tunnel| tunnel.resources.contains(&orders));
+    eventually("the proxy leads there", led).await;
+
+    // A stream comes in when the agent has taken it on, and not before.
+    let target = DnsResource { kind: ResourceKind::Database, label: "orders".into() };
+    let client = "203.0.113.9:7".parse().unwrap();
+    assert!(tunnels.open(&target, Flavour::Raw, client, [1; 16]).await.is_none());
+    agent.serve_more([orders.clone()]);
+    assert!(tunnels.open(&target, Flavour::Raw, client, [1; 16]).await.is_some());
+    agent.serve_more([]);
+    assert!(tunnels.open(&target, Flavour::Raw, client, [1; 16]).await.is_none());
+
+    // What it tells of it is told no more once it is retracted.
+    let spec = DbSpec::new(DbProtocol::Postgres, "x:1", host.membership().host_id().clone());
+    host.advertise(DbDocument::new("orders", spec));
+    eventually("it is told", || host.resource(&orders).is_some()).await;
+    assert_eq!(host.resource(&orders).unwrap().labels["env"], "prod");
+    host.retract(&orders);
+    assert!(host.resource(&orders).is_none());
+
+    // It matches no more, here and in the next certificates.
+    write("dev").await;
+    eventually("it is not its any more", || names() == Some(vec![])).await;
+    host.membership().renew().await.unwrap();
+    assert!(host.membership().certified().unwrap().is_empty());
+    following.abort();
+    stop.cancel();
+    task.await.unwrap().unwrap();
+    drop((agent, host));
+
+    // Other labels take another token.
+    let everything = ResourceMatcher::from_json(r#"{"labels":{"*":"*"}}"#).unwrap();
+    options.databases = vec![everything];
+    options.token = None;
+    let err = Membership::open(options.clone(), Arc::clone(&cluster.clock)).await.unwrap_err();
+    assert!(err.to_string().contains("did not join to serve databases by"), "{err}");
+    options.token = Some(cluster.token(Service::Db, &[]).await);
+    let again = Membership::open(options, Arc::clone(&cluster.clock)).await.unwrap();
+    assert_eq!(again.certified().unwrap(), [orders]);
 }

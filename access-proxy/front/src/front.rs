@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access_core::ClusterName;
+use access_core::audit::AuditSink;
 use access_core::identity::SharedTrust;
 use access_core::time::Clock;
 use access_core::tls::{
@@ -21,6 +22,7 @@ use crate::limits::{Counter, Limits, Rate};
 use crate::prelude::Prelude;
 use crate::tunnels::Tunnels;
 use crate::underway::Underway;
+use crate::unserved::Unserved;
 use crate::upstream::AuthUpstream;
 use crate::web::WebPages;
 
@@ -76,6 +78,7 @@ pub struct Front {
     pub(crate) web_tls: Arc<rustls::ServerConfig>,
     pub(crate) pages: Arc<WebPages>,
     pub(crate) underway: Underway,
+    pub(crate) unserved: Unserved,
 }
 
 impl Front {
@@ -103,9 +106,18 @@ impl Front {
             web_tls: Arc::new(web_tls),
             pages: Arc::new(parts.pages.clone()),
             underway: Underway::new(),
+            unserved: Unserved::new(None),
             parts,
             options,
         })
+    }
+
+    /// Has it be written down who asks for what nobody serves, a few times a second for each
+    /// source. The log says it in any case.
+    #[must_use]
+    pub fn audit(mut self, audit: Arc<dyn AuditSink>) -> Self {
+        self.unserved = Unserved::new(Some(audit));
+        self
     }
 
     /// Accepts and serves connections until `stop`. Then agents are asked to go elsewhere, what

@@ -33,6 +33,7 @@ mod serve;
 mod sessions;
 mod tunnels;
 mod underway;
+mod unserved;
 mod upstream;
 mod web;
 

@@ -158,7 +158,7 @@ impl Front {
         // The session keeps its number until the end of this function.
         let opened = self.parts.tunnels.open_session(target, client, trace_bytes).await;
         let Some((tunnel, _session)) = opened else {
-            debug!(%client, "nobody serves {}/{}", target.kind, target.label);
+            self.unserved.note(target, client, self.parts.clock.now()).await;
             refuse_name(stream).await;
             return;
         };

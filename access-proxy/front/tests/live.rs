@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use access_ca::{Authority, HostDraft, IssuingPolicy, NewAuthority, SealingKey, SoftwareKeyStore};
 use access_client::KeySet;
+use access_core::audit::MemorySink;
 use access_core::identity::{AuthorityKind, Identity, Service, SharedTrust, Subject};
 use access_core::time::{Clock, ManualClock};
 use access_core::tls::{
@@ -66,6 +67,7 @@ struct Site {
     trust: Arc<SharedTrust>,
     authority: Authority,
     tunnels: Arc<Tunnels>,
+    sink: MemorySink,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -100,12 +102,14 @@ impl Site {
             pages: WebPages::new(&PingInfo::new("example.com", Vec::new())).unwrap(),
             clock: clock.clone(),
         };
-        let front = Arc::new(Front::new(parts, options).unwrap());
+        let sink = MemorySink::new(1000);
+        let front = Front::new(parts, options).unwrap().audit(Arc::new(sink.clone()));
+        let front = Arc::new(front);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let serving = tokio::spawn(front.serve(listener, stop.clone(), drain));
-        Self { addr, auth, clock, trust, authority, tunnels, stop, serving }
+        Self { addr, auth, clock, trust, authority, tunnels, sink, stop, serving }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -196,6 +200,30 @@ async fn plain_http_is_redirected_and_unknown_names_get_the_alert() {
         assert_eq!(site.ask(&bytes).await, UNRECOGNIZED_NAME, "{more}");
     }
     assert_eq!(site.ask(b"\0what is this").await, b"");
+}
+
+#[tokio::test]
+async fn who_asks_for_what_nobody_serves_is_written_down() {
+    let site = Site::start(FrontOptions::default()).await;
+    for _ in 0..15 {
+        assert_eq!(site.ask(&hello("ordres.db.example.com")).await, UNRECOGNIZED_NAME);
+    }
+    let events = site.sink.envelopes();
+    // One source fills no log.
+    assert_eq!(events.len(), 10);
+    let event = serde_json::to_value(&events[0]).unwrap();
+    for (field, value) in
+        [("event", "auth"), ("user", "unknown"), ("server_hostname", "ordres"), ("proto", "db")]
+    {
+        assert_eq!(event[field], value, "{event:#}");
+    }
+    assert!(event["success"] == false && event["addr.remote"].is_string(), "{event:#}");
+    assert!(event["error"].as_str().unwrap().contains("there is no db/ordres"), "{event:#}");
+    assert!(events[0].event.is_by_stranger());
+    site.clock.advance(Duration::from_secs(1));
+    assert_eq!(site.ask(&hello("nobody.node.example.com")).await, UNRECOGNIZED_NAME);
+    let event = serde_json::to_value(site.sink.envelopes().last().unwrap()).unwrap();
+    assert!(event["server_hostname"] == "nobody" && event["proto"] == "ssh", "{event:#}");
 }
 
 #[tokio::test]

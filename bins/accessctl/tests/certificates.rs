@@ -137,6 +137,7 @@ async fn recordings_come_out_byte_for_byte() {
         services: vec!["node".into()],
         resources: vec!["node/web-1".into()],
         public_names: Vec::new(),
+        databases: Vec::new(),
     };
     let keys = KeySet::generate().unwrap();
     let host = local.join(&token, None, claims, keys).await.unwrap();

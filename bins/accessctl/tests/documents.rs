@@ -210,6 +210,7 @@ async fn databases_are_listed_with_their_health() {
         services: vec!["db".into()],
         resources: vec!["db/roach".into(), "db/orders".into()],
         public_names: Vec::new(),
+        databases: Vec::new(),
     };
     let keys = KeySet::generate().unwrap().public().unwrap();
     let request =

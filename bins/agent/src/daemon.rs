@@ -12,10 +12,12 @@ use access_core::time::Clock;
 use access_daemon::config::{DbSection, SshSection};
 use access_daemon::{Config, Exit, Readiness, host_options};
 use access_host::SystemClock;
+use access_postgres::Databases;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::doors::Doors;
+use crate::dynamic::Dynamic;
 use crate::gate::gate;
 use crate::health::{Shown, Watch};
 use crate::{databases, ssh};
@@ -26,6 +28,7 @@ pub struct AgentDaemon {
     doors: Doors,
     databases: Shown,
     watch: Option<Watch>,
+    dynamic: Option<Dynamic>,
 }
 
 /// How often it is looked whether the agent can be reached.
@@ -51,11 +54,14 @@ impl AgentDaemon {
         if let Some(section) = db {
             options.services.insert(Service::Db);
             options.resources.extend(databases::resources(section)?);
+            options.databases.clone_from(&section.resources);
         }
         let host = Host::open(options, clock).await.map_err(Exit::failed)?;
-        let gate = gate(config, &host);
+        let served = Databases::default();
+        let gate = gate(config, &host, served.clone());
         let mut doors = Doors::default();
         let mut watch = None;
+        let mut serving = None;
         let shown = {
             let host = host.clone();
             Shown::new(move |document| host.advertise(document))
@@ -66,23 +72,30 @@ impl AgentDaemon {
             agent = agent.protocol(Arc::new(server)).resource(ssh::document(&host, section));
         }
         if let Some(section) = db {
-            let serving = databases::server(&host, gate, section).await?;
-            doors = Doors::open(&host, &serving.server, section).await?;
-            agent = agent.protocol(Arc::new(serving.server));
+            let made = databases::server(&host, gate, section, &served).await?;
+            doors = Doors::open(&host, &made.server, section).await?;
+            agent = agent.protocol(Arc::new(made.server.clone()));
             for database in &section.databases {
                 shown.show(databases::document(&host, database)?);
             }
             watch = Some(Watch {
                 shown: shown.clone(),
-                databases: serving.databases,
-                reach: serving.reach,
+                databases: made.databases.clone(),
+                reach: made.reach.clone(),
                 clock: host.membership().clock(),
             });
+            serving = Some(made);
         }
-        let agent = agent.build().map_err(Exit::failed)?;
+        let agent = Arc::new(agent.build().map_err(Exit::failed)?);
+        let dynamic = match (serving, db) {
+            (Some(serving), Some(section)) if !section.resources.is_empty() => {
+                Some(Dynamic::new(Arc::clone(&agent), serving, shown.clone(), section)?)
+            }
+            _ => None,
+        };
         let host = agent.host().membership().host_id();
         info!(%host, cluster = %agent.host().membership().cluster(), "the agent is up");
-        Ok(Self { agent: Arc::new(agent), doors, databases: shown, watch })
+        Ok(Self { agent, doors, databases: shown, watch, dynamic })
     }
 
     /// Completes when what it serves can be reached through a proxy.
@@ -142,7 +155,13 @@ impl AgentDaemon {
                 watch.run(over.clone()).await;
             }
         };
-        let (ended, (), ()) = tokio::join!(agent, self.doors.serve(over.clone()), watch);
+        let dynamic = async {
+            if let Some(dynamic) = self.dynamic {
+                dynamic.run(over.clone()).await;
+            }
+        };
+        let doors = self.doors.serve(over.clone());
+        let (ended, (), (), ()) = tokio::join!(agent, doors, watch, dynamic);
         ended.map_err(Exit::failed)
     }
 }

@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use access_agent::Host;
+use access_agent::{DatabaseCredentials, Host};
 use access_client::types::{DbDocument, DbProtocol, DbSpec};
 use access_core::gate::Gate;
 use access_core::{Resource, ResourceKind, ResourceName, ResourceRef};
 use access_daemon::Exit;
 use access_daemon::config::{self, DatabaseProtocol, DbSection, TlsNegotiation};
 use access_host::HostReach;
-use access_postgres::{self as postgres, Databases, PostgresServer, TargetAuth, TargetTls};
+use access_postgres::{
+    self as postgres, Databases, PostgresError, PostgresServer, TargetAuth, TargetTls,
+};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -41,6 +43,7 @@ pub(crate) fn document(host: &Host, database: &config::Database) -> Result<DbDoc
     };
     let mut spec = DbSpec::new(spoken, &database.uri, membership.host_id().clone());
     spec.description.clone_from(&database.description);
+    spec.admin_user.clone_from(&database.admin_user);
     spec.hostname = membership.nodename().to_owned();
     spec.version = env!("CARGO_PKG_VERSION").to_owned();
     let mut document = DbDocument::new(&database.name, spec);
@@ -53,13 +56,16 @@ pub(crate) struct Serving {
     pub(crate) server: PostgresServer,
     pub(crate) databases: Databases,
     pub(crate) reach: HostReach,
+    pub(crate) credentials: DatabaseCredentials,
 }
 
-/// The server of databases that speak PostgreSQL's protocol.
+/// The server of databases that speak PostgreSQL's protocol. Those of the configuration are put
+/// into `served`.
 pub(crate) async fn server(
     host: &Host,
     gate: Arc<Gate>,
     section: &DbSection,
+    served: &Databases,
 ) -> Result<Serving, Exit> {
     let credentials = host.database_credentials();
     let reach = HostReach::builder().build().map_err(Exit::failed)?;
@@ -83,28 +89,48 @@ pub(crate) async fn server(
             Some(postgres::TlsMode::Require) => Some((postgres::TlsMode::Require, Vec::new())),
             Some(mode) => Some((mode, roots().await?)),
         };
-        let tls = tls.map(|(mode, roots)| target_tls(&database.tls, mode, roots)).transpose()?;
+        let tls = tls.map(|(mode, roots)| {
+            let direct = database.tls.negotiation == TlsNegotiation::Direct;
+            target_tls(mode, roots, database.tls.server_name.as_deref(), direct)
+                .map_err(|err| Exit::usage(format!("db_service.databases.tls: {err}")))
+        });
+        let tls = tls.transpose()?;
         let auth = match (&database.password_file, &tls) {
             (Some(path), _) => TargetAuth::password_file(path),
             (None, Some(_)) => TargetAuth::Certificate,
             (None, None) => TargetAuth::Nothing,
         };
+        if database.admin_user.is_some() && database.password_file.is_some() {
+            return Err(Exit::usage(format!(
+                "db_service.databases: {}: admin_user and password_file exclude each other: \
+                 accounts that are made have no password",
+                database.name
+            )));
+        }
         let labels = database.static_labels.clone();
-        let resource = Resource { id, labels, host: host.membership().host_id().clone() };
-        databases.push(postgres::Database { resource, protocol: protocol(database)?, tls, auth });
+        let mut resource = Resource::new(id, labels, host.membership().host_id().clone());
+        resource.admin_user = database.admin_user.as_ref().map(|admin| admin.name.clone());
+        let admin_database = database.admin_user.as_ref();
+        databases.push(postgres::Database {
+            resource,
+            protocol: protocol(database)?,
+            tls,
+            auth,
+            admin_database: admin_database.and_then(|admin| admin.default_database.clone()),
+        });
     }
-    let databases = Databases::new(databases);
+    served.replace(databases);
     let server = PostgresServer::builder()
         .gate(gate)
         .reach(Arc::new(reach.clone()))
         .audit(host.audit())
         .recorder(host.recorder())
-        .credentials(Arc::new(credentials))
+        .credentials(Arc::new(credentials.clone()))
         .clock(host.membership().clock())
-        .databases(databases.clone())
+        .databases(served.clone())
         .build()
         .map_err(Exit::failed)?;
-    Ok(Serving { server, databases, reach })
+    Ok(Serving { server, databases: served.clone(), reach, credentials })
 }
 
 fn protocol(database: &config::Database) -> Result<postgres::DatabaseProtocol, Exit> {
@@ -118,7 +144,8 @@ fn protocol(database: &config::Database) -> Result<postgres::DatabaseProtocol, E
     }
 }
 
-fn mode(mode: config::TlsMode) -> Option<postgres::TlsMode> {
+/// The mode of TLS to a database; none for a database that is spoken to in clear.
+pub(crate) fn mode(mode: config::TlsMode) -> Option<postgres::TlsMode> {
     match mode {
         config::TlsMode::VerifyFull => Some(postgres::TlsMode::VerifyFull),
         config::TlsMode::VerifyCa => Some(postgres::TlsMode::VerifyCa),
@@ -127,17 +154,18 @@ fn mode(mode: config::TlsMode) -> Option<postgres::TlsMode> {
     }
 }
 
-fn target_tls(
-    section: &config::DbTls,
+/// TLS to a database.
+pub(crate) fn target_tls(
     mode: postgres::TlsMode,
     roots: Vec<CertificateDer<'static>>,
-) -> Result<TargetTls, Exit> {
-    let refused = |err| Exit::usage(format!("db_service.databases.tls: {err}"));
-    let mut tls = TargetTls::new(mode, roots).map_err(refused)?;
-    if let Some(name) = &section.server_name {
-        tls = tls.server_name(name).map_err(refused)?;
+    server_name: Option<&str>,
+    direct: bool,
+) -> Result<TargetTls, PostgresError> {
+    let mut tls = TargetTls::new(mode, roots)?;
+    if let Some(name) = server_name {
+        tls = tls.server_name(name)?;
     }
-    Ok(tls.direct(section.negotiation == TlsNegotiation::Direct))
+    Ok(tls.direct(direct))
 }
 
 fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, Exit> {

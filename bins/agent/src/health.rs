@@ -2,16 +2,17 @@
 //! their documents.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use access_client::types::{DbDocument, Health, HealthStatus};
-use access_core::{Clock, ResourceRef, Timestamp};
+use access_core::{Clock, ResourceKind, ResourceName, ResourceRef, Timestamp};
 use access_host::HostReach;
 use access_postgres::{Databases, probe};
 use rand::RngExt;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -32,19 +33,24 @@ type Advertise = dyn Fn(DbDocument) + Send + Sync;
 /// share them.
 #[derive(Clone)]
 pub(crate) struct Shown {
-    documents: Arc<Mutex<BTreeMap<String, Entry>>>,
+    documents: Arc<Mutex<BTreeMap<String, Shows>>>,
     advertise: Arc<Advertise>,
+    /// Ticks when there is one more, one fewer, or another one.
+    changes: Arc<watch::Sender<u64>>,
 }
 
-struct Entry {
+struct Shows {
     document: DbDocument,
+    /// The tick with which it was shown last.
+    shown: u64,
     /// When its health was last written.
     told: Option<Timestamp>,
 }
 
 impl Shown {
     pub(crate) fn new(advertise: impl Fn(DbDocument) + Send + Sync + 'static) -> Self {
-        Self { documents: Arc::default(), advertise: Arc::new(advertise) }
+        let changes = Arc::new(watch::Sender::new(0));
+        Self { documents: Arc::default(), advertise: Arc::new(advertise), changes }
     }
 
     /// Shows a database, or what is configured of it anew. Its health stays as it was found.
@@ -57,7 +63,22 @@ impl Shown {
             told = document.spec.health.checked_at;
         }
         (self.advertise)(document.clone());
-        documents.insert(name, Entry { document, told });
+        let shown = self.changes.borrow().wrapping_add(1);
+        documents.insert(name, Shows { document, shown, told });
+        self.changes.send_replace(shown);
+    }
+
+    /// Shows a database no more.
+    pub(crate) fn hide(&self, name: &str) {
+        let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        documents.remove(name);
+        self.changes.send_modify(|tick| *tick = tick.wrapping_add(1));
+    }
+
+    /// What is shown, and with which tick it was shown last.
+    fn all(&self) -> BTreeMap<String, u64> {
+        let documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        documents.iter().map(|(name, entry)| (name.clone(), entry.shown)).collect()
     }
 
     /// Notes what was found, and shows it if it is news.
@@ -90,26 +111,50 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Looks until `stop`, at once for the first time.
+    /// Looks until `stop`, at once for the first time at each that is shown, or shown anew.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let (this, room) = (Arc::new(self), Arc::new(Semaphore::new(AT_ONCE)));
+        let mut changes = this.shown.changes.subscribe();
         let mut watches = JoinSet::new();
-        for database in this.databases.all() {
-            let (this, room) = (Arc::clone(&this), Arc::clone(&room));
-            let id = database.resource.id.clone();
-            watches.spawn(async move {
-                loop {
-                    let Ok(place) = room.acquire().await else { return };
-                    let health = this.look(&id).await;
-                    drop(place);
-                    this.shown.found(id.name.as_str(), health);
-                    let off = rand::rng().random_range(-1.0..1.0) / 6.0;
-                    tokio::time::sleep(PERIOD.mul_f64(1.0 + off)).await;
+        let mut watched: BTreeMap<String, (u64, AbortHandle)> = BTreeMap::new();
+        loop {
+            changes.mark_unchanged();
+            let shown = this.shown.all();
+            watched.retain(|name, (tick, task)| {
+                let same = shown.get(name) == Some(tick);
+                if !same {
+                    task.abort();
                 }
+                same
             });
+            for (name, tick) in shown {
+                if let Entry::Vacant(free) = watched.entry(name)
+                    && let Ok(resource) = ResourceName::new(free.key())
+                {
+                    let id = ResourceRef { kind: ResourceKind::Database, name: resource };
+                    let look = Arc::clone(&this).keep_looking(id, Arc::clone(&room));
+                    free.insert((tick, watches.spawn(look)));
+                }
+            }
+            tokio::select! {
+                // The sender lives in what `this` holds.
+                _ = changes.changed() => {}
+                Some(_) = watches.join_next() => {}
+                () = stop.cancelled() => break,
+            }
         }
-        stop.cancelled().await;
         watches.shutdown().await;
+    }
+
+    async fn keep_looking(self: Arc<Self>, id: ResourceRef, room: Arc<Semaphore>) {
+        loop {
+            let Ok(place) = room.acquire().await else { return };
+            let health = self.look(&id).await;
+            drop(place);
+            self.shown.found(id.name.as_str(), health);
+            let off = rand::rng().random_range(-1.0..1.0) / 6.0;
+            tokio::time::sleep(PERIOD.mul_f64(1.0 + off)).await;
+        }
     }
 
     /// A database is healthy when one of its addresses is: sessions try them in turn.
@@ -198,6 +243,43 @@ mod tests {
         shown.found("another", Health::default());
     }
 
+    #[tokio::test]
+    async fn what_is_shown_is_looked_at_for_as_long_as_it_is_shown() {
+        let (shown, told) = shown();
+        let watch = Watch {
+            shown: shown.clone(),
+            databases: Databases::default(),
+            reach: HostReach::builder().build().unwrap(),
+            clock: Arc::new(ManualClock::at(Timestamp::from_secs(1000))),
+        };
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(watch.run(stop.clone()));
+        let found = async |looks: usize| {
+            let looked = || {
+                let told = told.lock().unwrap();
+                told.iter().filter(|one| one.spec.health.checked_at.is_some()).count()
+            };
+            tokio::time::timeout(Duration::from_secs(20), async {
+                while looked() < looks {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await
+            .unwrap();
+        };
+        shown.show(document());
+        found(1).await;
+        // Shown anew it is looked at anew, at once; hidden and shown it is another one.
+        shown.hide("roach");
+        assert!(shown.all().is_empty());
+        shown.show(document());
+        found(2).await;
+        let last = told.lock().unwrap().last().unwrap().spec.health.clone();
+        assert!(last.message.contains("not served any more"), "{last:?}");
+        stop.cancel();
+        running.await.unwrap();
+    }
+
     #[test]
     fn a_message_is_what_a_document_takes() {
         let text = presentable(&format!("\x1b[2J{}", "é".repeat(600)));
@@ -216,14 +298,11 @@ mod tests {
         let good = listener.local_addr().unwrap().to_string();
         reach.set_route(&id, ["127.0.0.1:1".to_owned(), good]).unwrap();
         let database = Database {
-            resource: Resource {
-                id: id.clone(),
-                labels: [].into(),
-                host: HostId::new("h-1").unwrap(),
-            },
+            resource: Resource::new(id.clone(), [].into(), HostId::new("h-1").unwrap()),
             protocol: DatabaseProtocol::CockroachDb,
             tls: None,
             auth: TargetAuth::Nothing,
+            admin_database: None,
         };
         let watch = Watch {
             shown,

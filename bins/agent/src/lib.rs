@@ -3,6 +3,7 @@
 mod daemon;
 mod databases;
 mod doors;
+mod dynamic;
 mod gate;
 mod health;
 mod ssh;

@@ -103,10 +103,10 @@ impl ProxyDaemon {
             proxy_protocol: section.proxy_protocol == ProxyProtocol::On,
             ..FrontOptions::default()
         };
-        let front = Arc::new(Front::new(parts, options).map_err(Exit::failed)?);
+        let front = Front::new(parts, options).map_err(Exit::failed)?.audit(host.audit());
         let listener = socket.listen(BACKLOG).map_err(cannot)?;
         info!(%addr, cluster = %membership.cluster(), "the proxy is up");
-        Ok(Self { front, listener, addr, host, web_key })
+        Ok(Self { front: Arc::new(front), listener, addr, host, web_key })
     }
 
     /// Has the web's certificates be those of another configuration.

@@ -17,7 +17,9 @@
 mod authority;
 mod cluster;
 mod db;
+mod db_target;
 mod invite;
+mod matcher;
 mod node;
 mod recording;
 mod served;
@@ -31,8 +33,10 @@ pub use access_core::role::{RoleDocument, RoleSpec};
 
 pub use authority::{AuthorityDocument, AuthoritySpec};
 pub use cluster::{ClusterConfigDocument, ClusterConfigSpec};
-pub use db::{DbDocument, DbProtocol, DbSpec, Health, HealthStatus};
+pub use db::{AdminUser, DbDocument, DbOrigin, DbProtocol, DbServer, DbSpec, Health, HealthStatus};
+pub use db_target::{DbTls, TlsMode, TlsNegotiation};
 pub use invite::{InviteDocument, InvitePurpose, InviteSpec};
+pub use matcher::{ResourceMatcher, ResourceMatchers};
 pub use node::{NodeDocument, NodeSpec};
 pub use recording::{RecordingDocument, RecordingSpec, RecordingState};
 pub use served::{
@@ -41,6 +45,9 @@ pub use served::{
 pub use server::{ServerDocument, ServerSpec};
 pub use token::{NameBinding, TokenDocument, TokenSpec};
 pub use user::{UserDocument, UserSpec};
+
+/// The most resources that one host serves.
+pub const MAX_RESOURCES: usize = 200;
 
 /// A lock as it is stored and printed.
 pub type LockDocument = Document<Lock>;

@@ -3,19 +3,24 @@
 use access_core::document::{Document, DocumentError, DocumentSpec, Metadata};
 use access_core::policy::ApiKind;
 use access_core::role::ROLE_SCHEMA;
-use access_core::{HostId, Resource, ResourceName, ResourceRef};
+use access_core::{HostId, Login, Resource, ResourceName, ResourceRef};
 use serde::{Deserialize, Serialize};
 
 use super::{DbSpec, NodeSpec, is_default};
 
 /// What the documents of every kind of resource have in common.
 pub trait Served: DocumentSpec {
-    /// The agent that serves it.
-    fn host(&self) -> &HostId;
+    /// The agent that serves it; none for what administrators registered, which any number may.
+    fn host(&self) -> Option<&HostId>;
 
     /// The schema of roles that the agent knows (see [`ROLE_SCHEMA`]); 0 when it does not say,
     /// which stands for 1.
     fn role_schema(&self) -> u32;
+
+    /// The account that makes accounts of users on it, where there is one.
+    fn admin_user(&self) -> Option<&Login> {
+        None
+    }
 
     /// Whether its texts are within bounds.
     ///
@@ -25,7 +30,8 @@ pub trait Served: DocumentSpec {
         Ok(())
     }
 
-    /// What decisions over the resource look at.
+    /// What decisions over the resource look at. Of what no agent has for itself, the host is one
+    /// that nobody is.
     ///
     /// # Errors
     /// [`DocumentError::Field`] when the document's name is none.
@@ -35,11 +41,11 @@ pub trait Served: DocumentSpec {
             .ok_or_else(|| DocumentError::Field(format!("{} is no resource", Self::KIND)))?;
         let name = ResourceName::new(&metadata.name)
             .map_err(|err| DocumentError::Field(format!("metadata.name: {err}")))?;
-        Ok(Resource {
-            id: ResourceRef { kind, name },
-            labels: metadata.labels.clone(),
-            host: self.host().clone(),
-        })
+        let id = ResourceRef { kind, name };
+        let host = self.host().cloned().unwrap_or_else(|| HostId::from_random([0; 16]));
+        let mut resource = Resource::new(id, metadata.labels.clone(), host);
+        resource.admin_user = self.admin_user().cloned();
+        Ok(resource)
     }
 }
 
@@ -89,8 +95,8 @@ macro_rules! served {
         }
 
         impl Served for $spec {
-            fn host(&self) -> &HostId {
-                &self.host
+            fn host(&self) -> Option<&HostId> {
+                Some(&self.host)
             }
 
             fn role_schema(&self) -> u32 {
@@ -118,8 +124,8 @@ served! {
 }
 
 impl Served for NodeSpec {
-    fn host(&self) -> &HostId {
-        &self.host
+    fn host(&self) -> Option<&HostId> {
+        Some(&self.host)
     }
 
     fn role_schema(&self) -> u32 {

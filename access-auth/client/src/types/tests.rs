@@ -91,3 +91,89 @@ fn a_node_is_what_decisions_look_at() {
     assert_eq!(resource.id.to_string(), "node/web-1");
     assert_eq!(resource.labels["env"], "prod");
 }
+
+fn dynamic(spec: &str) -> Result<DbDocument, String> {
+    let json = format!(
+        r#"{{"kind":"db","version":"v1","metadata":{{"name":"orders"}},"spec":{{{spec}}}}}"#
+    );
+    let document = DbDocument::from_json(json.as_bytes()).map_err(|err| err.to_string())?;
+    document.spec.check().map_err(|err| err.to_string())?;
+    Ok(document)
+}
+
+#[test]
+fn an_administrator_s_database_has_no_host() {
+    let document = dynamic(
+        r#""origin":"dynamic","protocol":"postgres","uri":"a.internal:5432, [::1]:1,10.0.0.1:2",
+            "tls":{"mode":"verify-ca","server_name":"db.internal","negotiation":"direct"}"#,
+    )
+    .unwrap();
+    assert!(document.spec.is_dynamic());
+    assert_eq!(document.spec.tls.mode, TlsMode::VerifyCa);
+    round_trip(&document);
+    let resource = document.spec.resource(&document.metadata).unwrap();
+    assert_eq!(resource.id.to_string(), "db/orders");
+    // What Auth adds is not the administrator's.
+    let host = HostId::new("h-1").unwrap();
+    let mut shown = document.spec.clone();
+    shown.servers.push(DbServer {
+        host: host.clone(),
+        hostname: "web-1".into(),
+        version: String::new(),
+        role_schema: 1,
+        health: Health::default(),
+    });
+    round_trip(&DbDocument::new("orders", shown.clone()));
+    assert_eq!(shown.as_registered(), document.spec);
+    assert!(!DbSpec::new(DbProtocol::Postgres, "a:1", host).is_dynamic());
+}
+
+#[test]
+fn what_is_wrong_with_an_administrator_s_database_is_said() {
+    let uri = |uri: &str| dynamic(&format!(r#""protocol":"postgres","uri":"{uri}""#));
+    for good in ["db:5432", "db_1.internal:1", "127.0.0.1:65535", "a:1,b:2"] {
+        uri(good).unwrap();
+    }
+    for (bad, why) in [
+        ("db", "\"db\" is no HOST:PORT"),
+        ("db:", "is no port"),
+        ("db:0", "is no port"),
+        ("db:+1", "is no port"),
+        ("db:65536", "is no port"),
+        (":5432", "is no HOST:PORT"),
+        ("a:1,", "is no HOST:PORT"),
+        ("::1:5432", "IPv6 in brackets"),
+        ("a b:5432", "neither a DNS name nor an address"),
+        ("/run/postgresql:5432", "neither a DNS name nor an address"),
+        ("postgres://db:5432/x", "without postgres://"),
+        ("postgres://u:p@db:5432", "without accounts or passwords"),
+        ("", "is missing"),
+    ] {
+        let err = uri(bad).unwrap_err();
+        assert!(err.starts_with("spec.uri: ") && err.contains(why), "{bad}: {err}");
+    }
+    let many = vec!["a:1"; 17].join(",");
+    assert!(uri(&many).unwrap_err().contains("16 addresses at most"));
+
+    let more = |more: &str| dynamic(&format!(r#""protocol":"postgres","uri":"a:1",{more}"#));
+    let pem = r"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let key = r"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    for (text, why) in [
+        (r#""urii":"x""#.to_owned(), "did you mean \"uri\"?"),
+        (r#""password_file":"/p""#.into(), "spec.password_file: agents read no files"),
+        (r#""tls":{"ca_cert_file":"/ca"}"#.into(), "spec.tls.ca_cert_file: agents read no files"),
+        (r#""tls":{"ca_cert":"/etc/ca.pem"}"#.into(), "spec.tls.ca_cert: there is no certificate"),
+        (format!(r#""tls":{{"ca_cert":"{pem}"}}"#), "spec.tls.ca_cert: no authority's"),
+        (format!(r#""tls":{{"ca_cert":"{key}"}}"#), "spec.tls.ca_cert: there is a private key"),
+        (format!(r#""tls":{{"mode":"require","ca_cert":"{pem}"}}"#), "verifies nothing by it"),
+        (r#""tls":{"mode":"verify"}"#.into(), "spec.tls.mode: unknown value \"verify\""),
+        (r#""tls":{"server_name":"a b"}"#.into(), "spec.tls.server_name: "),
+        (r#""origin":"config""#.into(), "spec.host: it is missing"),
+        (r#""origin":"dynamic","host":"h-1""#.into(), "spec.host: a dynamic database has none"),
+    ] {
+        let err = more(&text).unwrap_err();
+        assert!(err.contains(why), "{text}: {err}");
+    }
+    let err = dynamic(r#""protocol":"mysql","uri":"a:1""#).unwrap_err();
+    assert!(err.contains("\"mysql\"") && err.contains("cockroachdb"), "{err}");
+}

@@ -19,7 +19,7 @@ use access_core::audit::events::{AccessDecision, AccessDecisionCode};
 use access_core::audit::{Envelope, Event, List};
 
 /// The field that names the host which handed an event over.
-const EMITTER: &str = "emitter";
+pub(super) const EMITTER: &str = "emitter";
 
 /// The kinds that hosts may write.
 const ALLOWED: &[&str] = &[

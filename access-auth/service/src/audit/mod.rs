@@ -17,6 +17,9 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::store::millis;
 
+/// The longest name of a user that events are found by, in bytes.
+const MAX_USER: usize = 256;
+
 /// An event as the store keeps it.
 fn stored(envelope: &Envelope, json: Vec<u8>) -> StoredEvent {
     StoredEvent {
@@ -35,7 +38,7 @@ fn user_of(json: &[u8]) -> Option<String> {
     struct Form {
         user: Option<String>,
     }
-    serde_json::from_slice::<Form>(json).ok()?.user.filter(|user| user.len() <= 256)
+    serde_json::from_slice::<Form>(json).ok()?.user.filter(|user| user.len() <= MAX_USER)
 }
 
 fn json_of(envelope: &Envelope) -> Result<Vec<u8>> {

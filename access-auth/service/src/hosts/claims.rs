@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use access_ca::SanName;
 use access_client::proto;
+use access_client::types::{MAX_RESOURCES, ResourceMatcher};
 use access_core::identity::Service;
 use access_core::{ClusterName, HostId, ResourceKind, ResourceName, ResourceRef};
 
@@ -11,8 +12,6 @@ use super::Claims;
 use crate::error::{Error, Result};
 use crate::secrets;
 
-/// The most resources that one host serves.
-const MAX_RESOURCES: usize = 200;
 /// The most names that a proxy is known by.
 const MAX_NAMES: usize = 64;
 
@@ -38,7 +37,7 @@ impl Claims {
         cluster: &ClusterName,
         id: &HostId,
     ) -> Result<Self> {
-        let proto::HostClaims { nodename, services, resources, public_names } =
+        let proto::HostClaims { nodename, services, resources, public_names, databases } =
             claims.unwrap_or_default();
         if resources.len() > MAX_RESOURCES || public_names.len() > MAX_NAMES || services.len() > 16
         {
@@ -77,7 +76,12 @@ impl Claims {
                 Ok(name)
             })
             .collect::<Result<_>>()?;
-        Ok(Self { services, resources: claimed, public_names })
+        let databases = read_matchers(&databases)?;
+        if !databases.is_empty() && !services.contains(&Service::Db) {
+            let why = "databases are served only by a host with the service db";
+            return Err(Error::Denied(why.into()));
+        }
+        Ok(Self { services, resources: claimed, databases, public_names })
     }
 }
 
@@ -92,6 +96,22 @@ pub(crate) fn read_services(names: &[String]) -> Result<BTreeSet<Service>> {
             })
         })
         .collect()
+}
+
+fn read_matchers(texts: &[String]) -> Result<Vec<ResourceMatcher>> {
+    if texts.len() > ResourceMatcher::MOST {
+        let most = ResourceMatcher::MOST;
+        return Err(Error::Invalid(format!("databases: {most} matchers of labels at most")));
+    }
+    let mut matchers = Vec::new();
+    for text in texts {
+        let matcher = ResourceMatcher::from_json(text)
+            .map_err(|err| Error::Invalid(format!("databases: {err}")))?;
+        if !matchers.contains(&matcher) {
+            matchers.push(matcher);
+        }
+    }
+    Ok(matchers)
 }
 
 /// The service that serves a kind of resource.
@@ -117,6 +137,15 @@ fn check_resource(
             "{resource} can be claimed only by a host with the service {service}"
         )));
     }
+    check_name(resource, cluster, Some(id))
+}
+
+/// Fails for names that no resource may have. `id` is the host's whose own it is to be.
+pub(crate) fn check_name(
+    resource: &ResourceRef,
+    cluster: &ClusterName,
+    id: Option<&HostId>,
+) -> Result<()> {
     let name = resource.name.as_str().to_lowercase();
     // A node's name is a principal of its SSH certificate as it stands: it must be none that
     // clients know somebody else by.
@@ -124,7 +153,7 @@ fn check_resource(
     if RESERVED.contains(&name.as_str()) || below {
         return Err(Error::Denied(format!("{resource} is a reserved name: choose another")));
     }
-    if is_uuid(&name) && name != id.as_str() {
+    if is_uuid(&name) && id.is_none_or(|id| name != id.as_str()) {
         return Err(Error::Denied(format!("{resource} looks like the id of another host")));
     }
     Ok(())
@@ -211,6 +240,7 @@ mod tests {
             services: texts(services),
             resources: texts(resources),
             public_names: texts(names),
+            databases: Vec::new(),
         };
         let cluster = ClusterName::new("example.com").unwrap();
         Claims::read(Some(claims), &cluster, &HostId::new("h-1").unwrap())

@@ -94,6 +94,7 @@ impl AuthService {
                 services: claims.services.clone(),
                 bound: spec.names.clone(),
                 labels: spec.labels.clone(),
+                databases: claims.databases.clone(),
                 generation,
                 keys: digest,
                 joined_at: self.now(),
@@ -105,7 +106,8 @@ impl AuthService {
             let batch = self.keep_apart(batch, &id, &claims.public_names).await?;
             match self.commit(batch).await {
                 Ok(_) => {
-                    let Claims { services, resources, public_names } = claims;
+                    let resources = self.with_dynamic(&spec.names, &claims).await?;
+                    let Claims { services, public_names, .. } = claims;
                     let grant = HostGrant { id, services, resources, public_names, generation };
                     return self.issue_host(grant, keys).await;
                 }

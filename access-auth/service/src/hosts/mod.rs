@@ -2,18 +2,20 @@
 //! that renew themselves.
 
 mod claims;
+mod dynamic;
 mod join;
 mod names;
 mod renew;
 mod tokens;
 
-pub(crate) use claims::check_public_name;
+pub(crate) use claims::{check_name, check_public_name};
+pub(crate) use dynamic::Serves;
 
 use std::collections::BTreeSet;
 
 use access_backend::Key;
 use access_ca::SanName;
-use access_client::types::NameBinding;
+use access_client::types::{NameBinding, ResourceMatcher};
 use access_core::identity::Service;
 use access_core::resource::Labels;
 use access_core::{HostId, ResourceRef, Timestamp};
@@ -36,6 +38,9 @@ pub(crate) struct HostRecord {
     /// Labels that its resources get, by its token.
     #[serde(default)]
     pub(crate) labels: Labels,
+    /// Which databases that administrators registered it may serve: what it said when it joined.
+    #[serde(default)]
+    pub(crate) databases: Vec<ResourceMatcher>,
     /// How often its certificates were issued.
     pub(crate) generation: u64,
     /// The digest of the keys that were certified last.
@@ -44,17 +49,29 @@ pub(crate) struct HostRecord {
     pub(crate) joined_at: Timestamp,
 }
 
-/// Whose a resource's name is.
+/// Whose a resource's name is, as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Owner {
-    pub(crate) host: HostId,
+struct OwnerRow {
+    /// None for administrators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<HostId>,
+}
+
+/// Whose a resource's name is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A host's, which serves it alone.
+    Host(HostId),
+    /// The administrators', who registered it by a document: every host that may serves it.
+    Administrators,
 }
 
 /// What a host wants its certificates to say, read and found possible.
 pub(crate) struct Claims {
     pub(crate) services: BTreeSet<Service>,
     pub(crate) resources: Vec<ResourceRef>,
+    pub(crate) databases: Vec<ResourceMatcher>,
     pub(crate) public_names: Vec<SanName>,
 }
 

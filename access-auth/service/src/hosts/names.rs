@@ -3,9 +3,9 @@
 use access_backend::{Batch, Condition, Operation};
 use access_ca::SanName;
 use access_client::types::NameBinding;
-use access_core::{HostId, ResourceKind, ResourceName, ResourceRef};
+use access_core::{HostId, ResourceKind, ResourceName, ResourceRef, Timestamp};
 
-use super::{Owner, owner_key};
+use super::{Owner, OwnerRow, owner_key};
 use crate::error::{Error, Result};
 use crate::service::AuthService;
 use crate::store;
@@ -22,20 +22,18 @@ impl AuthService {
     ) -> Result<Batch> {
         for resource in resources {
             let key = owner_key(resource)?;
-            match store::row::<Owner>(&*self.inner.storage.backend, &key).await? {
-                Some(row) if row.value.host == *host => {
+            match store::row::<OwnerRow>(&*self.inner.storage.backend, &key).await? {
+                Some(row) if row.value.host.as_ref() == Some(host) => {
                     batch = batch.when(Condition::revision(key, row.revision));
                 }
-                Some(_) => {
-                    return Err(taken(resource));
-                }
+                Some(row) => return Err(taken(resource, row.value.host.is_none())),
                 None if !bound.is_empty() && !bound.iter().any(|name| name.covers(resource)) => {
                     return Err(Error::Denied(format!(
                         "the join token is not for {resource}: it is bound to other names"
                     )));
                 }
                 None => {
-                    let owner = Owner { host: host.clone() };
+                    let owner = OwnerRow { host: Some(host.clone()) };
                     batch = batch
                         .when(Condition::absent(key.clone()))
                         .then(Operation::Put(store::new_row(key, &owner)?));
@@ -59,7 +57,7 @@ impl AuthService {
             for kind in ResourceKind::ALL {
                 let resource = ResourceRef { kind, name: name.clone() };
                 match self.owner_of(&resource).await? {
-                    Some(owner) if owner != *host => {
+                    Some(owner) if owner != Owner::Host(host.clone()) => {
                         return Err(Error::AlreadyExists(format!(
                             "{public} cannot be a proxy's public name: {resource}, of another \
                              host, has that name"
@@ -75,15 +73,45 @@ impl AuthService {
         Ok(batch)
     }
 
-    /// The host that a resource's name belongs to.
-    pub(crate) async fn owner_of(&self, resource: &ResourceRef) -> Result<Option<HostId>> {
+    /// Whom a resource's name belongs to.
+    pub(crate) async fn owner_of(&self, resource: &ResourceRef) -> Result<Option<Owner>> {
         let key = owner_key(resource)?;
-        let row = store::row::<Owner>(&*self.inner.storage.backend, &key).await?;
-        Ok(row.map(|row| row.value.host))
+        let row = store::row::<OwnerRow>(&*self.inner.storage.backend, &key).await?;
+        Ok(row.map(|row| row.value.host.map_or(Owner::Administrators, Owner::Host)))
+    }
+
+    /// Takes a name for the administrators, until `expires` if that is given: what has to hold for
+    /// that, and what is written.
+    pub(crate) async fn take_for_administrators(
+        &self,
+        resource: &ResourceRef,
+        expires: Option<Timestamp>,
+    ) -> Result<(Condition, Operation)> {
+        let key = owner_key(resource)?;
+        let condition = match store::row::<OwnerRow>(&*self.inner.storage.backend, &key).await? {
+            Some(row) if row.value.host.is_none() => Condition::revision(key.clone(), row.revision),
+            Some(row) => {
+                let host = row.value.host.as_ref().map_or("", HostId::as_str);
+                return Err(Error::Precondition(format!(
+                    "metadata.name: {resource} belongs to host {host}, by the configuration of its \
+                     agent: choose another name, or take it out there and release it with \
+                     `accessctl rm {resource}`"
+                )));
+            }
+            None => Condition::absent(key.clone()),
+        };
+        let row = store::expiring(store::new_row(key, &OwnerRow { host: None })?, expires);
+        Ok((condition, Operation::Put(row)))
     }
 }
 
-fn taken(resource: &ResourceRef) -> Error {
+fn taken(resource: &ResourceRef, by_administrators: bool) -> Error {
+    if by_administrators {
+        return Error::AlreadyExists(format!(
+            "{resource} was registered by an administrator: choose another name, or have one \
+             remove it with `accessctl rm {resource}`"
+        ));
+    }
     Error::AlreadyExists(format!(
         "{resource} belongs to another host: choose another name, or have an administrator \
          release it with `accessctl rm {resource}`"

@@ -55,6 +55,13 @@ impl AuthService {
                     "this host did not join as {service}: join again with a token for it"
                 )));
             }
+            if let Some(wider) = claims.databases.iter().find(|m| !record.databases.contains(m)) {
+                return Err(Error::Denied(format!(
+                    "this host did not join to serve databases by {}: join again with a token of \
+                     the type db",
+                    wider.to_json()
+                )));
+            }
             let generation = if repeats { held } else { record.generation }.saturating_add(1);
             let next = HostRecord { generation, keys: digest.clone(), ..record };
             let batch = Batch::new()
@@ -64,7 +71,8 @@ impl AuthService {
             let batch = self.keep_apart(batch, id, &claims.public_names).await?;
             match self.commit(batch).await {
                 Ok(_) => {
-                    let Claims { services, resources, public_names } = claims;
+                    let resources = self.with_dynamic(&next.bound, &claims).await?;
+                    let Claims { services, public_names, .. } = claims;
                     let id = id.clone();
                     let grant = HostGrant { id, services, resources, public_names, generation };
                     return self.issue_host(grant, keys).await;

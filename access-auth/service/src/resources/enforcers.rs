@@ -2,7 +2,7 @@
 //! to those who hold the role.
 
 use access_backend::KeyRange;
-use access_client::types::{RoleDocument, ServerSpec, read_served};
+use access_client::types::{DbDocument, RoleDocument, ServerSpec, read_served};
 use access_core::policy::ApiKind;
 use access_core::role::RoleField;
 
@@ -59,7 +59,14 @@ impl AuthService {
                             store::read::<ServerSpec>(item)?.document.spec.role_schema
                         }
                         kind => {
-                            read_served(kind, &public.document.json)
+                            let json = &public.document.json;
+                            // Its agents have told of themselves, below.
+                            if kind == ApiKind::Db
+                                && DbDocument::from_json(json).is_ok_and(|db| db.spec.is_dynamic())
+                            {
+                                continue;
+                            }
+                            read_served(kind, json)
                                 .map_err(|err| Error::stored(item.key.as_str(), err))?
                                 .1
                         }
@@ -72,6 +79,11 @@ impl AuthService {
                     Some(next) => after = Some(next),
                     None => break,
                 }
+            }
+        }
+        for (name, servers) in self.all_servers().await? {
+            if servers.iter().any(|server| server.role_schema.max(1) < field.since) {
+                old.push(format!("{}/{name}", ApiKind::Db));
             }
         }
         Ok(old)

@@ -116,6 +116,7 @@ impl KindEntry {
                 name: metadata.name.clone(),
                 json,
                 revision,
+                ..proto::Document::default()
             },
             metadata,
         }))
@@ -137,6 +138,7 @@ impl KindEntry {
                 name: metadata.name.clone(),
                 json,
                 revision,
+                ..proto::Document::default()
             },
             metadata,
         })

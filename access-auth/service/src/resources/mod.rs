@@ -1,5 +1,6 @@
 //! Documents of every kind: one table of kinds, and reading, writing and watching over it.
 
+mod dynamic;
 mod enforcers;
 mod events;
 mod kinds;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use access_backend::{Item, NewItem, Value};
+use access_backend::{Condition, Item, NewItem, Operation, Value};
 use access_client::types::{
-    AppSpec, ClusterConfigDocument, ClusterConfigSpec, DbSpec, DesktopSpec, KubeSpec, LockDocument,
-    NodeSpec, RoleDocument, Served, ServerDocument, UserDocument, UserSpec,
+    AppSpec, ClusterConfigDocument, ClusterConfigSpec, DbDocument, DesktopSpec, KubeSpec,
+    LockDocument, NodeSpec, RoleDocument, Served, ServerDocument, UserDocument, UserSpec,
 };
 use access_core::document::{Document, DocumentSpec};
 use access_core::policy::{ApiKind, LockTarget};
@@ -15,7 +15,7 @@ use access_core::{HostId, RoleName, Timestamp, UserName};
 use super::kinds::KindEntry;
 use crate::caller::Call;
 use crate::error::{Error, Result};
-use crate::hosts::{HostRecord, host_key};
+use crate::hosts::{HostRecord, Owner, host_key};
 use crate::service::AuthService;
 use crate::store;
 
@@ -27,6 +27,9 @@ const MAX_HEARTBEAT: Duration = Duration::from_secs(3600);
 /// A document that may be written.
 pub(super) struct Prepared {
     pub(super) item: NewItem,
+    /// What has to hold, and what is written, beside it.
+    pub(super) conditions: Vec<Condition>,
+    pub(super) operations: Vec<Operation>,
     /// For the event.
     pub(super) value: serde_json::Value,
     pub(super) expires: Option<Timestamp>,
@@ -64,11 +67,17 @@ impl AuthService {
                 let expires = lock.spec.expires;
                 self.finish(entry, lock, expires)
             }
-            ApiKind::Node => self.prepare_served::<NodeSpec>(call, entry, value).await,
-            ApiKind::Db => self.prepare_served::<DbSpec>(call, entry, value).await,
-            ApiKind::App => self.prepare_served::<AppSpec>(call, entry, value).await,
-            ApiKind::Kube => self.prepare_served::<KubeSpec>(call, entry, value).await,
-            ApiKind::Desktop => self.prepare_served::<DesktopSpec>(call, entry, value).await,
+            ApiKind::Node => self.prepare_read::<NodeSpec>(call, entry, value).await,
+            ApiKind::Db => {
+                let document = DbDocument::from_value(value)?;
+                if document.spec.is_dynamic() {
+                    return self.prepare_dynamic(call, entry, document).await;
+                }
+                self.prepare_served(call, entry, document).await
+            }
+            ApiKind::App => self.prepare_read::<AppSpec>(call, entry, value).await,
+            ApiKind::Kube => self.prepare_read::<KubeSpec>(call, entry, value).await,
+            ApiKind::Desktop => self.prepare_read::<DesktopSpec>(call, entry, value).await,
             ApiKind::Server => {
                 let server = self.prepare_server(call, ServerDocument::from_value(value)?)?;
                 self.finish(entry, server, None)
@@ -88,7 +97,7 @@ impl AuthService {
         }
     }
 
-    fn finish<S: DocumentSpec>(
+    pub(super) fn finish<S: DocumentSpec>(
         &self,
         entry: KindEntry,
         document: Document<S>,
@@ -106,7 +115,7 @@ impl AuthService {
         let value =
             serde_json::from_slice(&json).map_err(|err| Error::Internal(err.to_string()))?;
         let item = store::expiring(NewItem::new(key, Value::new(json)?), expires);
-        Ok(Prepared { item, value, expires })
+        Ok(Prepared { item, conditions: Vec::new(), operations: Vec::new(), value, expires })
     }
 
     fn complete_user(
@@ -174,18 +183,33 @@ impl AuthService {
         })
     }
 
-    /// The agent of a resource tells of it; whoever else writes it must leave it with its owner.
-    async fn prepare_served<S: Served>(
+    async fn prepare_read<S: Served>(
         &self,
         call: &Call,
         entry: KindEntry,
         value: serde_json::Value,
     ) -> Result<Prepared> {
-        let mut document = Document::<S>::from_value(value)?;
+        self.prepare_served(call, entry, Document::<S>::from_value(value)?).await
+    }
+
+    /// The agent of a resource tells of it; whoever else writes it must leave it with its owner.
+    async fn prepare_served<S: Served>(
+        &self,
+        call: &Call,
+        entry: KindEntry,
+        mut document: Document<S>,
+    ) -> Result<Prepared> {
         document.spec.check()?;
         let resource = document.spec.resource(&document.metadata)?;
         let owner = self.owner_of(&resource.id).await?;
-        if owner.as_ref() != Some(&resource.host) {
+        if owner == Some(Owner::Administrators) {
+            return Err(Error::Precondition(format!(
+                "spec.host: {} was registered by an administrator and has none: take the field \
+                 out, or remove it first with `accessctl rm {}`",
+                resource.id, resource.id
+            )));
+        }
+        if owner != Some(Owner::Host(resource.host.clone())) {
             return Err(Error::Precondition(format!(
                 "spec.host: {} {} does not belong to host {}: it has to join with a token first",
                 entry.kind, resource.id.name, resource.host

@@ -5,8 +5,9 @@ use std::borrow::Borrow;
 use access_backend::{Cursor, KeyRange, MAX_PAGE_ITEMS};
 use access_client::proto;
 use access_client::types::read_served;
-use access_core::policy::{Action, ApiKind, Target, Verb, visible};
-use access_core::{HostId, Resource, ResourceName, ResourceRef};
+use access_core::policy::{Action, ApiKind, Target, Verb, account_mode, visible};
+use access_core::role::CreateDbUserMode;
+use access_core::{HostId, Resource, ResourceKind, ResourceName, ResourceRef};
 
 use super::kinds::{KindEntry, Public};
 use super::page::PageBuilder;
@@ -14,6 +15,7 @@ use super::view::View;
 use crate::admit::context;
 use crate::caller::{Call, Caller};
 use crate::error::{Error, Result};
+use crate::hosts::Owner;
 use crate::service::AuthService;
 
 impl AuthService {
@@ -28,7 +30,7 @@ impl AuthService {
         if entry.kind.resource().is_some() {
             return self.get_resource(call, entry, &name).await;
         }
-        let owner = self.owner_of_document(entry.kind, &name).await?;
+        let owner = self.owner_of_document(call, entry.kind, &name).await?;
         self.authorize(call, Verb::Read, entry.kind, Some(&name), owner).await?;
         let found = self.find(entry, &name).await?.ok_or_else(|| absent(entry.kind, &name))?;
         let view = View::of(call, &self.inner.live.policy().snapshot());
@@ -46,18 +48,20 @@ impl AuthService {
         let found = self.find(entry, name).await?;
         let target = Target::Api { kind, name: Some(name.into()), owner: None };
         if self.would_allow(call, &Action::Api(Verb::Read), &target) {
-            return Ok(found.ok_or_else(|| absent(kind, name))?.document);
+            let found = found.ok_or_else(|| absent(kind, name))?;
+            return self.with_servers(kind, found).await;
         }
         if let Some(public) = found {
             let resource = resource_in(kind, &public)?;
             if self.would_allow(call, &Action::See, &Target::Resource(resource)) {
-                return Ok(public.document);
+                return self.with_servers(kind, public).await;
             }
         }
         // Denied and absent look alike.
-        let owner = self.owner_of_document(kind, name).await?;
+        let owner = self.owner_of_document(call, kind, name).await?;
         self.authorize(call, Verb::Read, kind, Some(name), owner).await?;
-        Ok(self.find(entry, name).await?.ok_or_else(|| absent(kind, name))?.document)
+        let found = self.find(entry, name).await?.ok_or_else(|| absent(kind, name))?;
+        self.with_servers(kind, found).await
     }
 
     /// A page of documents.
@@ -94,6 +98,10 @@ impl AuthService {
             if !all {
                 documents = self.visible_resources(call, entry.kind, documents)?;
             }
+            if entry.kind == ApiKind::Db {
+                self.tell_own_accounts(call, &mut documents)?;
+            }
+            self.add_servers(entry.kind, &mut documents).await?;
             for public in documents {
                 if !page.offer(view.show(public)?.document) {
                     return Ok(page.finish(true));
@@ -124,6 +132,23 @@ impl AuthService {
         Ok(seen.map(|listed: Listed| listed.public).collect())
     }
 
+    /// Says of databases where an account is made for the caller, so that they know as whom to
+    /// connect.
+    fn tell_own_accounts(&self, call: &Call, documents: &mut [Public]) -> Result<()> {
+        let Caller::Verified(who) = &call.caller else { return Ok(()) };
+        let Some(name) = who.identity().subject.user() else { return Ok(()) };
+        let (snapshot, context, now) =
+            (self.inner.live.policy().snapshot(), context(call), self.now());
+        for public in documents {
+            let resource = resource_in(ApiKind::Db, public)?;
+            let mode = account_mode(&snapshot, who, &resource, &context, now);
+            if mode != CreateDbUserMode::Off {
+                public.document.own_account = name.to_string();
+            }
+        }
+        Ok(())
+    }
+
     /// A document that is there and has not expired.
     pub(crate) async fn find(&self, entry: KindEntry, name: &str) -> Result<Option<Public>> {
         let key = entry.key(name, self.cluster().as_str())?;
@@ -133,19 +158,40 @@ impl AuthService {
         }
     }
 
-    /// The host that a document belongs to, as far as documents of the kind belong to hosts.
+    /// The host that a document belongs to, as far as documents of the kind belong to hosts. What
+    /// administrators registered is the calling host's, among others, when it may serve that.
     pub(crate) async fn owner_of_document(
         &self,
+        call: &Call,
         kind: ApiKind,
         name: &str,
     ) -> Result<Option<HostId>> {
         match (kind, kind.resource()) {
-            (_, Some(kind)) => match ResourceName::new(name) {
-                Ok(name) => self.owner_of(&ResourceRef { kind, name }).await,
-                Err(_) => Ok(None),
+            (_, Some(kind)) => match (self.owner_of_name(kind, name).await?, call.host()) {
+                (Some(Owner::Host(owner)), _) => Ok(Some(owner)),
+                (Some(Owner::Administrators), Some(host)) => {
+                    let Some(document) = self.dynamic_database(name).await? else {
+                        return Ok(None);
+                    };
+                    let serves = self.serves(host).await?;
+                    Ok(serves.filter(|serves| serves.may(&document)).map(|_| host.clone()))
+                }
+                (Some(Owner::Administrators) | None, _) => Ok(None),
             },
             (ApiKind::Server, None) => Ok(HostId::new(name).ok()),
             _ => Ok(None),
+        }
+    }
+
+    /// Whom the name of a resource belongs to.
+    pub(super) async fn owner_of_name(
+        &self,
+        kind: ResourceKind,
+        name: &str,
+    ) -> Result<Option<Owner>> {
+        match ResourceName::new(name) {
+            Ok(name) => self.owner_of(&ResourceRef { kind, name }).await,
+            Err(_) => Ok(None),
         }
     }
 

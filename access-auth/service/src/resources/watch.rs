@@ -1,24 +1,30 @@
 //! Watching: the store's own watch, without what the caller may not see.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use access_backend::{Key, Position, Watch, WatchEvent};
 use access_client::proto;
 use access_client::proto::watch_event::Event;
+use access_client::types::DbDocument;
+use access_core::HostId;
 use access_core::gate::PolicySource;
 use access_core::policy::{Action, ApiKind, Target, Verb};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::kinds::KindEntry;
+use super::kinds::{KindEntry, Public};
 use super::view::View;
 use crate::caller::Call;
 use crate::error::{Error, Result};
+use crate::hosts::Serves;
 use crate::service::AuthService;
 
 /// How often a watch says that it is alive, and that its caller still may.
 const HEARTBEAT: Duration = access_core::gate::SIGN_OF_LIFE;
+/// How long a host that is shut out is told of what shuts it out.
+const PARTING: Duration = Duration::from_millis(300);
 /// Events that wait for a slow client. Beyond them the store's own watch falls behind, and resets.
 const QUEUE: usize = 256;
 
@@ -35,7 +41,8 @@ impl AuthService {
         for name in &request.kinds {
             let entry = KindEntry::find(name)?;
             if !kinds.contains(&entry) {
-                self.authorize(&call, Verb::List, entry.kind, None, None).await?;
+                let owner = self.lists_own(&call, entry.kind);
+                self.authorize(&call, Verb::List, entry.kind, None, owner).await?;
                 kinds.push(entry);
             }
         }
@@ -46,10 +53,24 @@ impl AuthService {
         let watch = self.start(&kinds, position).await?;
         let (events, stream) = mpsc::channel(QUEUE);
         let view = View::of(&call, &self.inner.live.policy().snapshot());
-        let watcher = Watcher { service: self.clone(), call, kinds, view, events };
+        let own = match self.lists_own(&call, ApiKind::Db) {
+            Some(host) if kinds.iter().any(|entry| entry.kind == ApiKind::Db) => {
+                Some(Own { serves: self.serves(&host).await?, shown: HashSet::new() })
+            }
+            _ => None,
+        };
+        let watcher = Watcher { service: self.clone(), call, kinds, view, own, events };
         let watching = self.inner.watching.clone();
         self.inner.tasks.spawn(watching.run_until_cancelled_owned(watcher.run(watch, position)));
         Ok(ReceiverStream::new(stream))
+    }
+
+    /// The host that calls, if it may list of a kind what is its own and no more: databases that
+    /// administrators registered and that it may serve.
+    fn lists_own(&self, call: &Call, kind: ApiKind) -> Option<HostId> {
+        let host = call.host().filter(|_| kind == ApiKind::Db)?;
+        let all = self.would_allow(call, &Action::Api(Verb::List), &Target::api(kind));
+        (!all).then(|| host.clone())
     }
 
     async fn start(&self, kinds: &[KindEntry], from: Option<Position>) -> Result<Watch> {
@@ -73,7 +94,23 @@ struct Watcher {
     call: Call,
     kinds: Vec<KindEntry>,
     view: View,
+    own: Option<Own>,
     events: mpsc::Sender<Result<proto::WatchEvent, Status>>,
+}
+
+/// Of the kind `db`, a host is shown what it may serve, and what it was shown is taken back when it
+/// may not any more.
+struct Own {
+    serves: Option<Serves>,
+    shown: HashSet<String>,
+}
+
+impl Own {
+    fn may(&self, public: &Public) -> bool {
+        self.serves.as_ref().is_some_and(|serves| {
+            DbDocument::from_json(&public.document.json).is_ok_and(|document| serves.may(&document))
+        })
+    }
 }
 
 impl Watcher {
@@ -115,14 +152,18 @@ impl Watcher {
             let event = tokio::select! {
                 event = watch.next() => event,
                 _ = beat.tick() => {
-                    self.check_caller()?;
+                    if let Err(ended) = self.check_caller() {
+                        return self.part(watch, ended).await;
+                    }
                     if ready && let Some(position) = position {
                         self.send_ready(*position).await?;
                     }
                     continue;
                 }
                 _ = policy.changed() => {
-                    self.check_caller()?;
+                    if let Err(ended) = self.check_caller() {
+                        return self.part(watch, ended).await;
+                    }
                     continue;
                 }
                 () = self.events.closed() => return Err(Ended::Gone),
@@ -147,6 +188,24 @@ impl Watcher {
         }
     }
 
+    /// Ends the watch of somebody who may not watch any more. A host is told of what comes
+    /// meanwhile first: it has to know of the lock that shuts it out, to end the sessions that run
+    /// through it.
+    async fn part(&mut self, mut watch: Watch, ended: Ended) -> Result<(), Ended> {
+        let until = tokio::time::Instant::now() + PARTING;
+        while self.call.host().is_some()
+            && let Ok(Some(Ok(event))) = tokio::time::timeout_at(until, watch.next()).await
+        {
+            match event {
+                WatchEvent::Put(item) | WatchEvent::Changed { item, .. } => self.put(&item).await?,
+                WatchEvent::Deleted { key, .. } => self.deleted(&key).await?,
+                WatchEvent::Ready(_) => {}
+                WatchEvent::Reset => break,
+            }
+        }
+        Err(ended)
+    }
+
     /// Whether the caller is still somebody, and still may list everything here.
     fn check_caller(&self) -> Result<(), Ended> {
         let service = &self.service;
@@ -157,8 +216,11 @@ impl Watcher {
             })?;
         let call = Call { caller, peer: self.call.peer.clone() };
         let action = Action::Api(Verb::List);
-        let allowed =
-            |entry: &KindEntry| service.would_allow(&call, &action, &Target::api(entry.kind));
+        let allowed = |entry: &KindEntry| {
+            let owner = service.lists_own(&call, entry.kind);
+            let target = Target::Api { kind: entry.kind, name: None, owner };
+            service.would_allow(&call, &action, &target)
+        };
         if self.kinds.iter().all(allowed) { Ok(()) } else { Err(denied()) }
     }
 
@@ -172,6 +234,16 @@ impl Watcher {
             Ok(Some(public)) if entry.kind == ApiKind::Role && self.view.widen(&public) => {
                 Err(Ended::Widened)
             }
+            Ok(Some(public)) if entry.kind == ApiKind::Db && self.own.is_some() => {
+                let may = self.own.as_ref().is_some_and(|own| own.may(&public));
+                if !may {
+                    return self.deleted(&item.key).await;
+                }
+                if let Some(own) = &mut self.own {
+                    own.shown.insert(public.document.name.clone());
+                }
+                Ok(self.send(Event::Put(public.document)).await?)
+            }
             Ok(Some(public)) => {
                 let shown = self.view.show(public).map_err(Ended::Failed)?;
                 Ok(self.send(Event::Put(shown.document)).await?)
@@ -181,9 +253,15 @@ impl Watcher {
         }
     }
 
-    async fn deleted(&self, key: &Key) -> Result<(), Ended> {
+    async fn deleted(&mut self, key: &Key) -> Result<(), Ended> {
         let Some(entry) = self.entry(key) else { return Ok(()) };
         let name = entry.name_in(key);
+        if entry.kind == ApiKind::Db
+            && let Some(own) = &mut self.own
+            && !own.shown.remove(&name)
+        {
+            return Ok(());
+        }
         let kind = entry.kind.as_str().to_owned();
         Ok(self.send(Event::Deleted(proto::DocumentRef { kind, name })).await?)
     }

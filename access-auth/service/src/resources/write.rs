@@ -56,8 +56,13 @@ impl AuthService {
                 if old.is_some() || mode == Mode::Update { Verb::Update } else { Verb::Create };
             // Whoever may not write learns nothing of what is there.
             let verb = if mode == Mode::Create { Verb::Create } else { verb };
-            let owner = self.owner_of_document(entry.kind, &name).await?;
+            let owner = self.owner_of_document(call, entry.kind, &name).await?;
             self.authorize(call, verb, entry.kind, Some(&name), owner).await?;
+            if let (Some(host), Some(old)) = (call.host(), &old)
+                && self.is_dynamic(entry.kind, &name).await?
+            {
+                return self.note_server(host, entry, value, old).await;
+            }
             let condition = match (&old, mode) {
                 (Some(_), Mode::Create) => {
                     return Err(Error::AlreadyExists(format!(
@@ -82,6 +87,12 @@ impl AuthService {
                 self.prepare(call, entry, value.clone(), old.as_ref(), request.force).await?;
             let mut batch =
                 Batch::new().when(condition).then(Operation::Put(prepared.item.clone()));
+            for condition in prepared.conditions {
+                batch = batch.when(condition);
+            }
+            for operation in prepared.operations {
+                batch = batch.then(operation);
+            }
             if entry.kind == ApiKind::User && old.is_none() {
                 // A password of an earlier user of this name is not this one's.
                 batch = batch.then(Operation::Delete(password_key(&name)?));
@@ -122,7 +133,7 @@ impl AuthService {
     pub(crate) async fn delete(&self, call: &Call, request: proto::DeleteRequest) -> Result<()> {
         let entry = KindEntry::find(&request.kind)?;
         let name = request.name;
-        let owner = self.owner_of_document(entry.kind, &name).await?;
+        let owner = self.owner_of_document(call, entry.kind, &name).await?;
         self.authorize(call, Verb::Delete, entry.kind, Some(&name), owner.clone()).await?;
         match entry.kind {
             ApiKind::Authority | ApiKind::ClusterConfig => {
@@ -134,9 +145,18 @@ impl AuthService {
             ApiKind::Role => self.check_unused(&RoleName::new(&name)?).await?,
             _ => {}
         }
+        let dynamic = self.is_dynamic(entry.kind, &name).await?;
+        if let (true, Some(host)) = (dynamic, call.host()) {
+            return self.forget_server(host, &name).await;
+        }
         let key = entry.key(&name, self.cluster().as_str())?;
         let old = self.inner.storage.backend.get(&key).await?;
         let mut batch = Batch::new().then(Operation::Delete(key.clone()));
+        if dynamic {
+            for operation in self.release_dynamic(&name).await? {
+                batch = batch.then(operation);
+            }
+        }
         if let Some(old) = &old {
             if !request.revision.is_empty() && request.revision != old.revision.to_string() {
                 return Err(changed(entry.kind, &name));

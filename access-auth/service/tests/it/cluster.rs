@@ -171,6 +171,7 @@ pub(crate) fn claims(services: &[&str], nodes: &[&str]) -> proto::HostClaims {
         services: services.iter().map(|text| (*text).into()).collect(),
         resources: nodes.iter().map(|node| format!("node/{node}")).collect(),
         public_names: Vec::new(),
+        databases: Vec::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Certificates for databases.
 
-use access_client::types::{DbDocument, DbProtocol, DbSpec, HealthStatus};
+use access_client::types::{AdminUser, DbDocument, DbProtocol, DbSpec, HealthStatus};
 use access_client::{ClientError, Credentials, KeySet, TlsKey, proto};
 use access_core::document::Document;
 use access_core::identity::{AuthorityKind, TrustedAuthority, VerifyError};
@@ -53,6 +53,7 @@ fn request(user: &Credentials, account: &str) -> proto::DatabaseCertificateReque
         public_key: TlsKey::generate().unwrap().spki().to_vec(),
         client_address: "203.0.113.9".into(),
         trace_id: String::new(),
+        admin_user: false,
     }
 }
 
@@ -282,4 +283,88 @@ async fn hosts_are_told_of_no_authority_that_earlier_versions_cannot_read() {
     assert_eq!(watched(cluster.as_holder(&agent)).await, ["host", "user"]);
     let all = watched(access_client::AuthClient::over_stream(cluster.auth.local_pipe())).await;
     assert_eq!(all, ["db", "db_client", "host", "user"]);
+}
+
+/// The same as the admin user, for an account that is to be made.
+fn as_admin(user: &Credentials, account: &str) -> proto::DatabaseCertificateRequest {
+    proto::DatabaseCertificateRequest { admin_user: true, ..request(user, account) }
+}
+
+const MAKER: &str = r#"{"kind":"role","version":"v1","metadata":{"name":"maker"},"spec":{
+    "options":{"create_db_user_mode":"keep"},
+    "allow":{"db_labels":{"env":"prod"},"db_names":["orders"],"db_roles":["reader"]}}}"#;
+
+#[tokio::test]
+async fn an_agent_gets_an_admin_certificate_only_for_a_user_whose_account_is_made() {
+    let cluster = start().await;
+    put(&cluster.admin, MAKER.as_bytes().to_vec()).await.unwrap();
+    cluster.add_user("bob", &["maker"]).await;
+    let agent = agent(&cluster, "orders").await;
+    let (alice, bob) = (cluster.login("alice").await, cluster.login("bob").await);
+    let register = async |admin: Option<&str>| {
+        let mut document = document("orders", &agent, "prod");
+        document.spec.admin_user =
+            admin.map(|name| AdminUser::new(access_core::Login::new(name).unwrap()));
+        put(&cluster.as_holder(&agent), document.to_json().unwrap()).await
+    };
+    let denied = async |wanted: proto::DatabaseCertificateRequest, why: &str| {
+        let refused = ask(&cluster, &agent, wanted).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+        assert!(refused.message().contains(why), "{refused}");
+    };
+    // A database without an admin user.
+    denied(as_admin(&alice, "reader"), "no role of theirs says so").await;
+    denied(as_admin(&bob, "bob"), "").await;
+    // None that only an administrator may name.
+    for name in ["root", "Node"] {
+        let refused = register(Some(name)).await.unwrap_err();
+        assert!(refused.to_string().contains("root and node are none"), "{refused}");
+    }
+    register(Some("access-admin")).await.unwrap();
+    let issued = ask(&cluster, &agent, as_admin(&bob, "bob")).await.unwrap();
+    assert_eq!(issued.not_after, cluster.now().as_millis() + 600_000);
+    let (_, leaf) = x509_parser::parse_x509_certificate(&issued.tls_chain[0]).unwrap();
+    assert_eq!(leaf.subject().to_string(), "CN=access-admin");
+    let issued = ask(&cluster, &agent, request(&bob, "bob")).await.unwrap();
+    let (_, leaf) = x509_parser::parse_x509_certificate(&issued.tls_chain[0]).unwrap();
+    assert_eq!(leaf.subject().to_string(), "CN=bob");
+    let events = cluster.events().await;
+    let made = events.iter().find(|event| event["identity"]["db_user_made"] == "bob").unwrap();
+    assert_eq!(made["identity"]["db_user"], "access-admin");
+
+    // Nobody whose roles do not say so; as nobody else, not even as the admin user.
+    denied(as_admin(&alice, "reader"), "no role of theirs says so").await;
+    for account in ["access-admin", "reader", "root"] {
+        denied(as_admin(&bob, account), "connect as bob").await;
+        denied(request(&bob, account), "connect as bob").await;
+    }
+    let none = proto::DatabaseCertificateRequest { user_chain: vec![], ..as_admin(&bob, "bob") };
+    denied(none, "no certificate").await;
+    let other =
+        proto::DatabaseCertificateRequest { db_name: "salaries".into(), ..as_admin(&bob, "bob") };
+    denied(other, "").await;
+    // Whoever has it is told beforehand.
+    let listed = async |who: &Credentials| {
+        let request = proto::ListRequest { kind: "db".into(), ..Default::default() };
+        let answer = cluster.as_holder(who).resources().list(request).await.unwrap();
+        answer.into_inner().documents.remove(0).own_account
+    };
+    assert_eq!((listed(&alice).await, listed(&bob).await), (String::new(), "bob".to_owned()));
+    assert_eq!(listed(&agent).await, "");
+
+    // Another agent does not serve it, whoever is connected to it.
+    let stranger = self::agent(&cluster, "salaries").await;
+    let refused = ask(&cluster, &stranger, as_admin(&bob, "bob")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    // A lock and a void certificate are the end of it.
+    let lock = r#"{"kind":"lock","version":"v1","metadata":{"name":"stolen"},
+        "spec":{"target":{"user":"bob"}}}"#;
+    put(&cluster.admin, lock.into()).await.unwrap();
+    denied(as_admin(&bob, "bob"), "locked").await;
+    let unlock =
+        proto::DeleteRequest { kind: "lock".into(), name: "stolen".into(), ..Default::default() };
+    cluster.admin.resources().delete(unlock).await.unwrap();
+    cluster.advance(5);
+    cluster.as_holder(&bob).identity().logout(proto::LogoutRequest {}).await.unwrap();
+    denied(as_admin(&bob, "bob"), "").await;
 }

@@ -11,6 +11,7 @@ mod audit;
 mod cluster;
 mod databases;
 mod documents;
+mod dynamic;
 mod hosts;
 mod recordings;
 mod start;

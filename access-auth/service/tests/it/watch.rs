@@ -145,3 +145,29 @@ async fn a_watch_ends_with_the_right_to_it() {
     assert_eq!(ended.code(), Code::PermissionDenied, "{ended}");
     cluster.admin.admin().create_user(create_user("ed", &["editor"])).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_host_that_is_locked_hears_of_the_lock_before_its_watch_ends() {
+    let cluster = Cluster::start().await;
+    for number in 0..20 {
+        let name = format!("web-{number}");
+        let host = cluster.as_holder(&cluster.node(&name).await);
+        let mut stream = watch(&host, &["lock"], Vec::new()).await.unwrap();
+        until_ready(&mut stream).await;
+        let json = format!(
+            r#"{{"kind":"lock","version":"v1","metadata":{{"name":"lock-{number}"}},
+                "spec":{{"target":{{"node":"{name}"}}}}}}"#
+        );
+        let request = proto::WriteRequest { json: json.into_bytes(), force: false };
+        cluster.admin.resources().create(request).await.unwrap();
+        let mut heard = false;
+        let ended = loop {
+            match next(&mut stream).await {
+                Ok(Event::Put(document)) => heard |= document.name == format!("lock-{number}"),
+                Ok(_) => {}
+                Err(status) => break status,
+            }
+        };
+        assert!(heard, "{name}: {ended}");
+    }
+}

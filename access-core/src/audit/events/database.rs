@@ -236,6 +236,8 @@ events! {
         username: Text<256>,
         /// Whether it was to be dropped, and not only disabled.
         delete: bool,
+        /// Whether it is gone. One that owns something is disabled instead.
+        deleted: Option<bool>,
     }
 
     /// A statement was prepared (extended protocol).

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use access_core::policy::Action;
+use access_core::role::CommandList;
 use access_core::{Gate, Login, Permit};
 
 use crate::machine::Question;
@@ -51,7 +52,7 @@ impl Judge {
                 }
                 if !whole {
                     // What was not looked at can be anything.
-                    self.ask(Cow::Borrowed("UNKNOWN"), true).await.map_err(|_| {
+                    self.ask(Cow::Borrowed(CommandList::UNREAD), true).await.map_err(|_| {
                         let message = "the statement is too long to be judged";
                         Failure::error(sqlstate::PROGRAM_LIMIT, message)
                     })?;

@@ -1,5 +1,6 @@
 //! The server of databases: an agent's, or one that stands by itself.
 
+mod account;
 mod cancel;
 mod journal;
 mod judge;
@@ -24,6 +25,7 @@ use crate::database::Databases;
 use crate::error::PostgresError;
 use crate::options::PostgresOptions;
 use crate::wire::CancelRequest;
+use account::Accounts;
 use cancel::Registry;
 pub(crate) use target::{greet_in_clear, greet_secured};
 
@@ -44,6 +46,7 @@ pub(crate) struct Parts {
     databases: Databases,
     options: PostgresOptions,
     registry: Arc<Registry>,
+    accounts: Arc<Accounts>,
 }
 
 /// Gathers what a [`PostgresServer`] needs.
@@ -76,6 +79,10 @@ impl PostgresServer {
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.parts.clock
+    }
+
+    pub(crate) fn audit(&self) -> &Arc<dyn AuditSink> {
+        &self.parts.audit
     }
 
     /// Has the query of a session cancelled, as a client asks that came without TLS; see
@@ -167,6 +174,7 @@ impl PostgresServerBuilder {
             databases: self.databases.ok_or(PostgresError::Missing("databases"))?,
             options: self.options,
             registry: Arc::default(),
+            accounts: Arc::default(),
         };
         Ok(PostgresServer { parts: Arc::new(parts) })
     }

@@ -10,11 +10,12 @@ use access_core::gate::EndReason;
 use access_core::reach::BoxedStream;
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::io::poll_read_buf;
 
 use super::session::{Cause, Session};
+use super::target::MAX_MISSING;
 use crate::machine::{Out, Step};
 use crate::wire::encode;
 
@@ -384,6 +385,26 @@ impl Session {
             return Cause::Client;
         }
         Cause::Server(self.machine.last_words().map(str::to_owned))
+    }
+
+    /// Passes the rest of a message on of which the client has a part: only after that it can be
+    /// told why it is over. A message of which too much is missing stays as it is.
+    pub(super) async fn complete_message(&mut self) {
+        let Self { client, server, machine, down, .. } = self;
+        machine.complete(&mut down.buf, &mut down.out);
+        if machine.missing() > MAX_MISSING {
+            return;
+        }
+        while machine.missing() > 0 && !down.dead {
+            std::future::poll_fn(|cx| down.poll_out(client, cx)).await;
+            down.buf.reserve(READ_LEAST);
+            match server.read_buf(&mut down.buf).await {
+                Ok(count @ 1..) => down.bytes += count as u64,
+                // The database has cut it, or what the permit still allowed is used up.
+                Ok(0) | Err(_) => return,
+            }
+            machine.complete(&mut down.buf, &mut down.out);
+        }
     }
 
     /// Writes what is left to the client, and a last message.

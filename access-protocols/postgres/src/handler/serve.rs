@@ -1,6 +1,5 @@
 //! One connection: who it is and what it wants, whether it may, the database, the session.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,29 +13,26 @@ use access_core::policy::{Action, Context, Target as Aim};
 use access_core::protocol::Incoming;
 use access_core::reach::BoxedStream;
 use access_core::recording::{RecordingKind, RecordingMeta};
+use access_core::role::CreateDbUserMode;
 use access_core::{Login, Permit, ResourceRef, SessionId, UserName, VerifiedIdentity};
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use super::Parts;
+use super::account::{self, Made};
 use super::journal::Journal;
 use super::judge::Judge;
 use super::relay::{Timer, Way};
 use super::session::Session;
 use super::tape::Tape;
-use super::target::{self, Target};
+use super::target::{self, Comer, Target};
 use crate::database::Database;
 use crate::machine::{Asked, Machine, Watch};
-use crate::wire::{self, CancelRequest, Failure, First, Startup, encode, sqlstate};
+use crate::prelude::{Wish, wish};
+use crate::wire::{Failure, encode, sqlstate};
 
 /// How long a client has to take the reason for which it gets no session.
 const PARTING: Duration = Duration::from_secs(2);
-
-/// What a client wants of a connection.
-enum Wish {
-    Session(Startup),
-    Cancel(CancelRequest),
-}
 
 /// What is known of a connection besides its bytes.
 struct Caller {
@@ -52,7 +48,7 @@ pub(super) async fn serve(parts: &Arc<Parts>, connection: Incoming) {
     let mut buf = BytesMut::new();
     let wish = tokio::time::timeout(parts.options.startup_deadline, wish(&mut stream, &mut buf));
     let startup = match wish.await {
-        Ok(Ok(Ok(Wish::Session(startup)))) => startup,
+        Ok(Ok(Ok(Wish::Session { startup, .. }))) => startup,
         Ok(Ok(Ok(Wish::Cancel(request)))) => {
             parts.cancel(&request, client_addr).await;
             return;
@@ -85,47 +81,6 @@ pub(super) async fn serve(parts: &Arc<Parts>, connection: Incoming) {
     match begin(parts, &who, &asked, &database, &caller).await {
         Ok(begun) => run(parts, stream, buf, asked, &database, begun).await,
         Err(failure) => refuse(stream, &failure).await,
-    }
-}
-
-/// Reads what the client begins with. TLS has ended before this, or is not wanted: a request for
-/// more of it is declined.
-async fn wish(stream: &mut BoxedStream, buf: &mut BytesMut) -> io::Result<Result<Wish, Failure>> {
-    let mut declined = 0;
-    loop {
-        match wire::first(buf) {
-            Ok(Some((first, used))) => {
-                let _ = buf.split_to(used);
-                match first {
-                    First::Startup(startup) => return Ok(Ok(Wish::Session(startup))),
-                    First::Cancel(request) => return Ok(Ok(Wish::Cancel(request))),
-                    First::Ssl | First::GssEnc if declined < 2 && buf.is_empty() => {
-                        declined += 1;
-                        stream.write_all(b"N").await?;
-                        stream.flush().await?;
-                    }
-                    First::Ssl | First::GssEnc => {
-                        let text = "an encryption request that cannot be there";
-                        return Ok(Err(Failure::fatal(sqlstate::PROTOCOL_VIOLATION, text)));
-                    }
-                }
-                continue;
-            }
-            Ok(None) => {}
-            Err(err) => {
-                let code = match err {
-                    wire::WireError::Version(..) => sqlstate::FEATURE_NOT_SUPPORTED,
-                    _ => sqlstate::PROTOCOL_VIOLATION,
-                };
-                return Ok(Err(Failure::fatal(code, err.to_string())));
-            }
-        }
-        if buf.capacity() == 0 {
-            buf.reserve(1024);
-        }
-        if stream.read_buf(buf).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
     }
 }
 
@@ -189,13 +144,14 @@ struct Begun {
     user: Login,
     number: Option<u32>,
     tape: Tape,
+    account: Option<Made>,
 }
 
 async fn begin(
     parts: &Arc<Parts>,
     who: &VerifiedIdentity,
     asked: &Asked,
-    database: &Database,
+    database: &Arc<Database>,
     caller: &Caller,
 ) -> Result<Begun, Failure> {
     let bad_name = |err: access_core::ids::IdError| denied(err.to_string());
@@ -219,8 +175,8 @@ async fn begin(
     };
     journal.redacted = permit.grant().database.redact_parameters;
     match open(parts, &permit, database, asked, &mut journal).await {
-        Ok((target, tape)) => {
-            Ok(Begun { permit, target, journal, user, number: caller.session, tape })
+        Ok((target, tape, account)) => {
+            Ok(Begun { permit, target, journal, user, number: caller.session, tape, account })
         }
         Err((failure, why)) => {
             let event = start_event(&journal, asked, DbSessionStartCode::Denied, why, "off");
@@ -234,18 +190,28 @@ async fn begin(
 async fn open(
     parts: &Arc<Parts>,
     permit: &Permit,
-    database: &Database,
+    database: &Arc<Database>,
     asked: &Asked,
     journal: &mut Journal,
-) -> Result<(Target, Tape), (Failure, Outcome)> {
+) -> Result<(Target, Tape, Option<Made>), (Failure, Outcome)> {
     if asked.replication && !permit.grant().database.replication {
         let failure = denied("your roles do not permit this: replication")
             .hint("ask for a role with the option db_replication");
         return Err((failure, Outcome::failed("replication is not permitted")));
     }
-    let target = target::connect(parts, permit, database, asked)
-        .await
-        .map_err(|err| (err.failure, Outcome::failed(err.why)))?;
+    let made = match permit.grant().database.create_user {
+        CreateDbUserMode::Off => None,
+        _ => Some(account::make(parts, permit, database, journal).await?),
+    };
+    let connected = target::connect(parts, permit, database, Comer::Client(asked)).await;
+    // When something goes wrong from here on, it is undone by being dropped.
+    let key = connected.as_ref().ok().and_then(|target| target.welcome.key.as_ref());
+    let (is_connected, process) = (connected.is_ok(), key.map(|(process, _)| *process));
+    let account = match made {
+        Some(made) => Some(made.settled(is_connected, process).await),
+        None => None,
+    };
+    let target = connected.map_err(|err| (err.failure, Outcome::failed(err.why)))?;
     if let Some(place) = &target.stop.place {
         let mut db = DbTarget::clone(&journal.db);
         db.db_uri = Some(Text::of(place.address()));
@@ -275,7 +241,7 @@ async fn open(
         let text = "access cannot be granted: the audit log cannot be written";
         (Failure::fatal(sqlstate::IO_ERROR, text), Outcome::failed(err))
     })?;
-    Ok((target, tape))
+    Ok((target, tape, account))
 }
 
 fn journal(
@@ -343,7 +309,7 @@ async fn run(
     database: &Database,
     begun: Begun,
 ) {
-    let Begun { permit, target, journal, user, number, tape } = begun;
+    let Begun { permit, target, journal, user, number, tape, account } = begun;
     let Target { stream: server, rest, welcome, stop } = target;
     let cancellable =
         parts.registry.enter(number, asked.secret_len(), stop.clone(), journal.clone());
@@ -387,4 +353,7 @@ async fn run(
     session.down.out.push(first.freeze());
     tracing::debug!(resource = %database.resource.id, "a database session begins");
     session.run().await;
+    if let Some(account) = account {
+        account.release().await;
+    }
 }

@@ -23,6 +23,8 @@ use crate::wire::{Failure, encode, sqlstate};
 
 /// How long the client has to take its last messages, and the database its leave.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long a message may take to be whole of which the client has a part when the permit ends.
+const COMPLETION: Duration = Duration::from_millis(250);
 
 /// What ended a session.
 #[derive(Debug)]
@@ -51,6 +53,7 @@ impl Cause {
             Self::Ended(EndReason::Expired) => "certificate expired".into(),
             Self::Ended(EndReason::Idle) => "idle".into(),
             Self::Ended(EndReason::Withdrawn(_)) => "locked".into(),
+            Self::Ended(EndReason::Gone(_)) => "removed".into(),
             Self::Ended(_) => "ended".into(),
             Self::Audit(err) => Text::of(format_args!("audit failed: {err}")),
             Self::Recording(err) => Text::of(format_args!("recording failed: {err}")),
@@ -135,6 +138,9 @@ impl Session {
             self.down.out.pieces.clear();
             self.whole
         } else {
+            if matches!(cause, Cause::Ended(_)) && !self.machine.at_boundary() {
+                drop(tokio::time::timeout(COMPLETION, self.complete_message()).await);
+            }
             self.machine.at_boundary()
         };
         let cause = match (cause, told) {

@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use access_core::Permit;
 use access_core::credentials::TargetCertificate;
 use access_core::reach::{BoxedStream, Connected, Place, ReachError};
+use access_core::{Login, Permit};
 use bytes::{Bytes, BytesMut};
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, ClientConfig};
@@ -18,7 +18,13 @@ use crate::ahead::Ahead;
 use crate::database::{Database, TargetAuth};
 use crate::machine::{Asked, Back, BackError, Secret, Welcome};
 use crate::tls::TargetTls;
+use crate::users::USUAL_DATABASE;
 use crate::wire::{CancelRequest, Failure, encode, sqlstate};
+
+/// The most that may be missing of a message to be waited for when the permit ends in the middle of
+/// it, and the most that is read of the connection for that: TLS adds to it.
+pub(super) const MAX_MISSING: usize = 1024 * 1024;
+const REST: usize = MAX_MISSING + MAX_MISSING / 16;
 
 /// A session with a database, ready for its first query.
 pub(super) struct Target {
@@ -59,34 +65,74 @@ impl NotReady {
     }
 }
 
+/// Who comes to a database.
+#[derive(Clone, Copy)]
+pub(super) enum Comer<'a> {
+    /// A client, with its session.
+    Client(&'a Asked),
+    /// The admin user, before a client.
+    Admin(&'a Login),
+}
+
+impl Comer<'_> {
+    /// What the server is asked for.
+    fn startup(self, database: &Database, read_only: bool) -> Bytes {
+        match self {
+            Self::Client(asked) => asked.for_server(read_only),
+            Self::Admin(name) => admin_startup(database, name),
+        }
+    }
+}
+
+/// The admin user's settings are the session's own, whatever the database says of them: what a
+/// name means, and how long anything may take.
+fn admin_startup(database: &Database, name: &Login) -> Bytes {
+    let to = database.admin_database.as_deref().unwrap_or(USUAL_DATABASE);
+    let parameters = [
+        ("user", name.as_str()),
+        ("database", to),
+        ("application_name", "access"),
+        ("client_encoding", "UTF8"),
+        ("search_path", "pg_catalog"),
+        ("lock_timeout", "5s"),
+        ("statement_timeout", "10s"),
+        ("idle_in_transaction_session_timeout", "20s"),
+    ];
+    encode::startup(&parameters.map(|(name, value)| (name.to_owned(), value.to_owned())))
+}
+
 /// Connects to the first address of the permit's target at which a session can be had.
 pub(super) async fn connect(
     parts: &Parts,
     permit: &Permit,
     database: &Database,
-    asked: &Asked,
+    comer: Comer<'_>,
 ) -> Result<Target, NotReady> {
+    let read_only = matches!(comer, Comer::Client(_)) && permit.grant().database.read_only;
+    let startup = comer.startup(database, read_only);
     let until = Instant::now() + parts.options.connect_deadline;
     let name = &database.resource.id.name;
     let mut proof = None;
     let mut skip = 0;
     loop {
         let connected = timeout_at(until, parts.reach.connect(permit, skip));
-        let Connected { stream, place, next } = match connected.await {
+        let Connected { mut stream, place, next } = match connected.await {
             Ok(Ok(connected)) => connected,
             Ok(Err(err)) => return Err(unreachable(name.as_str(), &err)),
             Err(_) => return Err(too_late(name.as_str())),
         };
         let proof = match &mut proof {
             Some(proof) => proof,
-            none => none.insert(Proof::of(parts, permit, database).await?),
+            none => none.insert(Proof::of(parts, permit, database, comer).await?),
         };
+        stream.allow_rest(REST);
         let share = match next {
             Some(_) => until.min(Instant::now() + parts.options.address_deadline),
             None => until,
         };
         let host = place.as_ref().map_or("", |place| place.host()).to_owned();
-        let begun = begin(Box::new(stream), &host, place, permit, database, asked, proof);
+        let stream = Box::new(stream);
+        let begun = begin(stream, &host, place, database, startup.clone(), read_only, proof);
         let begun = match timeout_at(share, begun).await {
             Ok(begun) => begun,
             Err(_) => Err(too_late(name.as_str())),
@@ -99,6 +145,20 @@ pub(super) async fn connect(
             (done, _) => return done,
         }
     }
+}
+
+/// Lets the admin user in again at the very server where it was before, to undo there what the
+/// permit had begun.
+pub(super) async fn return_to(
+    place: Arc<dyn Place>,
+    database: &Database,
+    name: &Login,
+    proof: &Proof,
+) -> Result<Target, NotReady> {
+    let dialled = place.dial_to_stop().await;
+    let stream = dialled.map_err(|err| unreachable(database.resource.id.name.as_str(), &err))?;
+    let host = place.host().to_owned();
+    begin(stream, &host, Some(place), database, admin_startup(database, name), false, proof).await
 }
 
 fn unreachable(name: &str, err: &ReachError) -> NotReady {
@@ -118,13 +178,19 @@ fn too_late(name: &str) -> NotReady {
 }
 
 /// What the database is shown.
-struct Proof {
-    certificate: Option<TargetCertificate>,
+#[derive(Clone)]
+pub(super) struct Proof {
+    pub(super) certificate: Option<TargetCertificate>,
     password: Option<Secret>,
 }
 
 impl Proof {
-    async fn of(parts: &Parts, permit: &Permit, database: &Database) -> Result<Self, NotReady> {
+    pub(super) async fn of(
+        parts: &Parts,
+        permit: &Permit,
+        database: &Database,
+        comer: Comer<'_>,
+    ) -> Result<Self, NotReady> {
         let unavailable = |why: String| {
             let message = format!("cannot log in at the database: {why}");
             NotReady::new(Failure::fatal(sqlstate::CONNECTION_FAILURE, message), why, false)
@@ -137,7 +203,10 @@ impl Proof {
                     .credentials
                     .as_ref()
                     .ok_or_else(|| unavailable("nothing here makes certificates for it".into()))?;
-                let made = source.client_certificate(permit).await;
+                let made = match comer {
+                    Comer::Client(_) => source.client_certificate(permit).await,
+                    Comer::Admin(_) => source.admin_certificate(permit).await,
+                };
                 proof.certificate = Some(made.map_err(|err| unavailable(err.to_string()))?);
             }
             TargetAuth::Password(source) => {
@@ -156,9 +225,9 @@ async fn begin(
     stream: BoxedStream,
     host: &str,
     place: Option<Arc<dyn Place>>,
-    permit: &Permit,
     database: &Database,
-    asked: &Asked,
+    startup: Bytes,
+    read_only: bool,
     proof: &Proof,
 ) -> Result<Target, NotReady> {
     let secure = database.tls.as_ref();
@@ -168,10 +237,9 @@ async fn begin(
         Some(secure) => secure.wrap(stream).await.map_err(|err| tls_failed(host, &err))?,
         None => stream,
     };
-    let read_only = permit.grant().database.read_only;
     let mut back = Back::new(proof.password.clone(), read_only);
     let mut buf = BytesMut::new();
-    let mut send = vec![asked.for_server(read_only)];
+    let mut send = vec![startup];
     loop {
         let io = exchange(&mut stream, &mut send, &mut buf).await;
         let read = io.map_err(|err| broke_off(&err, proof.certificate.is_some()))?;

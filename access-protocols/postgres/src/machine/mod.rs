@@ -122,6 +122,18 @@ impl Machine {
         self.server.rest == 0
     }
 
+    /// How many bytes are missing of the message that the client has been given a part of.
+    pub(crate) const fn missing(&self) -> usize {
+        self.server.rest
+    }
+
+    /// Passes what there is of that message's rest on to the client, and nothing after it.
+    pub(crate) fn complete(&mut self, buf: &mut BytesMut, out: &mut Out) {
+        let here = self.server.rest.min(buf.len());
+        self.server.rest -= here;
+        out.pass(buf, here);
+    }
+
     /// Whether what the client sent ended with a whole message.
     pub(crate) const fn at_client_boundary(&self) -> bool {
         self.client.at_boundary()

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use access_core::role::CommandList;
+
 /// What a statement carries out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tag<'a> {
@@ -23,7 +25,7 @@ impl<'a> Tag<'a> {
                 Ok(word) if word.len() <= 32 && word.is_ascii() && !word.is_empty() => {
                     Cow::Owned(word.to_ascii_uppercase())
                 }
-                _ => Cow::Borrowed("UNKNOWN"),
+                _ => Cow::Borrowed(CommandList::UNREAD),
             },
         }
     }

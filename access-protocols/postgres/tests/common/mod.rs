@@ -31,7 +31,7 @@ use access_core::recording::MemoryRecorder;
 use access_core::role::RecordMode;
 use access_core::tls::SharedKey;
 use access_core::{
-    Clock, ClusterName, HostId, Permit, Resource, ResourceKind, ResourceRef, Timestamp,
+    Clock, ClusterName, HostId, Login, Permit, Resource, ResourceKind, ResourceRef, Timestamp,
     VerifiedIdentity,
 };
 use access_host::{HostReach, SystemClock};
@@ -119,6 +119,17 @@ impl TargetCredentials for Minted {
             not_after: Timestamp::MAX,
         })
     }
+
+    async fn admin_certificate(
+        &self,
+        permit: &Permit,
+    ) -> Result<TargetCertificate, CredentialsError> {
+        let Target::Resource(Resource { admin_user: Some(admin), .. }) = permit.target() else {
+            return Err(CredentialsError::NotForThis("no admin user"));
+        };
+        let key = self.0.client(admin.as_str()).certified();
+        Ok(TargetCertificate { key, not_after: Timestamp::MAX })
+    }
 }
 
 /// How a gateway is set up.
@@ -127,6 +138,9 @@ pub struct Setup {
     pub tls: Option<TargetTls>,
     pub addresses: Vec<String>,
     pub options: PostgresOptions,
+    /// The admin user.
+    pub admin: Option<&'static str>,
+    pub protocol: DatabaseProtocol,
 }
 
 impl Setup {
@@ -138,6 +152,8 @@ impl Setup {
             tls: Some(TargetTls::new(TlsMode::VerifyFull, roots).unwrap()),
             addresses: vec![format!("localhost:{}", pg.port)],
             options: PostgresOptions::default(),
+            admin: None,
+            protocol: DatabaseProtocol::Postgres,
         }
     }
 }
@@ -193,18 +209,17 @@ impl Gateway {
             kind: ResourceKind::Database,
             name: ResourceName::new("orders").unwrap(),
         };
-        let resource = Resource {
-            id: id.clone(),
-            labels: Default::default(),
-            host: HostId::new("host-1").unwrap(),
-        };
+        let host = HostId::new("host-1").unwrap();
+        let mut resource = Resource::new(id.clone(), Default::default(), host);
+        resource.admin_user = setup.admin.map(|name| Login::new(name).unwrap());
         let reach = HostReach::builder().build().unwrap();
         reach.set_route(&id, &setup.addresses).unwrap();
         let database = Database {
             resource: resource.clone(),
-            protocol: DatabaseProtocol::Postgres,
+            protocol: setup.protocol,
             tls: setup.tls,
             auth: setup.auth,
+            admin_database: None,
         };
         let recorder = MemoryRecorder::new(None);
         let server = PostgresServer::builder()

@@ -117,7 +117,7 @@ fn node_name<'a>(host: &'a str, cluster: &ClusterName) -> Option<&'a str> {
 /// A node that no agent has.
 fn absent(name: ResourceName) -> Option<Resource> {
     let host = HostId::new("none").ok()?;
-    Some(Resource { id: ResourceRef::node(name), labels: Labels::new(), host })
+    Some(Resource::new(ResourceRef::node(name), Labels::new(), host))
 }
 
 #[cfg(test)]

@@ -185,11 +185,11 @@ impl Node {
         let reach: Arc<dyn Reach> = Arc::new(
             HostReach::builder().sftp_server("/usr/lib/openssh/sftp-server", []).build().unwrap(),
         );
-        let resource = Resource {
-            id: ResourceRef::node(ResourceName::new("web-1").unwrap()),
-            labels: [("env".to_owned(), "test".to_owned())].into(),
-            host: HostId::new("host-1").unwrap(),
-        };
+        let resource = Resource::new(
+            ResourceRef::node(ResourceName::new("web-1").unwrap()),
+            [("env".to_owned(), "test".to_owned())].into(),
+            HostId::new("host-1").unwrap(),
+        );
         let known_hosts = dir.path().join("known_hosts");
         let line = format!("@cert-authority * {}\n", hosts.public_key().to_openssh().unwrap());
         std::fs::write(&known_hosts, line).unwrap();

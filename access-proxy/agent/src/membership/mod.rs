@@ -21,11 +21,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use access_client::{AuthClient, AuthEndpoint, ClientError, Credentials, HostPort, KeySet};
-use access_core::identity::SharedTrust;
+use access_core::identity::{SharedTrust, Subject};
 use access_core::recording::{RecordingError, RingSigner};
 use access_core::time::Clock;
 use access_core::tls::{ServerTrust, SharedKey};
-use access_core::{ClusterName, HostId};
+use access_core::{ClusterName, HostId, ResourceRef};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -171,6 +171,8 @@ impl Membership {
                 }
                 Err(
                     err @ (ClientError::Unauthenticated(_)
+                    // The id is taken, by the keys of the other try.
+                    | ClientError::AlreadyExists(_)
                     | ClientError::Conflict(_)
                     | ClientError::Denied(_)
                     | ClientError::NotFound(_)
@@ -182,6 +184,7 @@ impl Membership {
         Err(match refused {
             Some(
                 ClientError::Unauthenticated(why)
+                | ClientError::AlreadyExists(why)
                 | ClientError::Conflict(why)
                 | ClientError::Denied(why)
                 | ClientError::NotFound(why)
@@ -251,6 +254,21 @@ impl Membership {
     /// The options that it was opened with.
     pub fn options(&self) -> &HostOptions {
         &self.options
+    }
+
+    /// What the certificates of this moment say that it serves: what is configured, and what
+    /// [`HostOptions::databases`] matched when they were issued.
+    ///
+    /// # Errors
+    /// [`AgentError::Client`] when they do not hold.
+    pub fn certified(&self) -> Result<Vec<ResourceRef>, AgentError> {
+        let current = self.current.borrow().clone();
+        let who = self.trust.load().verify_tls(&current.tls_chain, self.clock.now());
+        let who = who.map_err(|err| ClientError::Unauthenticated(err.to_string()))?;
+        match &who.identity().subject {
+            Subject::Host { resources, .. } => Ok(resources.clone()),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// What it trusts; replaced in place when the authorities change.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
+use access_client::types::ResourceMatcher;
 use access_client::{Cache, HostPort, proto};
 use access_core::identity::{Service, SpkiPin};
 use access_core::policy::ApiKind;
@@ -58,6 +59,9 @@ pub struct HostOptions {
     pub services: BTreeSet<Service>,
     /// What it serves.
     pub resources: Vec<ResourceRef>,
+    /// Which databases that administrators registered it serves; beside `resources`, its
+    /// certificates name those that match. It joins with these, and takes a new token for others.
+    pub databases: Vec<ResourceMatcher>,
     /// Of a proxy: the names and addresses that clients know it by, without ports.
     pub public_names: Vec<String>,
     /// What to join with; not needed by a host that has joined.
@@ -88,6 +92,7 @@ impl HostOptions {
             nodename: nodename.into(),
             services: BTreeSet::new(),
             resources: Vec::new(),
+            databases: Vec::new(),
             public_names: Vec::new(),
             token: None,
             pins: Vec::new(),
@@ -105,6 +110,7 @@ impl HostOptions {
             services: self.services.iter().map(|service| service.as_str().to_owned()).collect(),
             resources: self.resources.iter().map(ToString::to_string).collect(),
             public_names: self.public_names.clone(),
+            databases: self.databases.iter().map(ResourceMatcher::to_json).collect(),
         }
     }
 }

@@ -180,17 +180,20 @@ struct Claims {
     services: Vec<String>,
     resources: Vec<String>,
     public_names: Vec<String>,
+    #[serde(default)]
+    databases: Vec<String>,
 }
 
 impl Claims {
     fn of(claims: &proto::HostClaims) -> Self {
-        let proto::HostClaims { nodename, services, resources, public_names } = claims.clone();
-        Self { nodename, services, resources, public_names }
+        let claims = claims.clone();
+        let proto::HostClaims { nodename, services, resources, public_names, databases } = claims;
+        Self { nodename, services, resources, public_names, databases }
     }
 
     fn into_proto(self) -> proto::HostClaims {
-        let Self { nodename, services, resources, public_names } = self;
-        proto::HostClaims { nodename, services, resources, public_names }
+        let Self { nodename, services, resources, public_names, databases } = self;
+        proto::HostClaims { nodename, services, resources, public_names, databases }
     }
 
     fn to_json(&self) -> Result<Vec<u8>, AgentError> {

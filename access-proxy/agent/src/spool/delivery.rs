@@ -20,10 +20,13 @@ use crate::pause::Pause;
 pub type ClientSource = Arc<dyn Fn() -> AuthClient + Send + Sync>;
 
 /// The most events in one call, and the most bytes; one event more may come.
-const MAX_EVENTS: usize = 256;
+const MAX_EVENTS: usize = 1000;
 const MAX_BATCH: usize = 1024 * 1024;
 /// Strangers' events wait in their ring while this much waits for delivery.
 const STRANGERS_BELOW: u64 = 1024 * 1024;
+/// How far apart calls are that are not full: each costs Auth a transaction, and the sessions here
+/// the processor's time.
+const GATHER: Duration = Duration::from_millis(200);
 /// How often acks are written while there is more to deliver.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How often the reserve is looked after.
@@ -52,12 +55,16 @@ impl SpoolSink {
         let mut most = MAX_EVENTS;
         let mut pause = Pause::for_calls();
         let mut unsaved_since: Option<Instant> = None;
+        let mut next_call = Instant::now();
         let mut down = false;
         loop {
             synced.mark_unchanged();
             strangers.mark_unchanged();
             if let Err(err) = blocking(&shared, take_strangers).await {
                 debug!("strangers' events stay where they are: {err}");
+            }
+            if self.backlog() < MAX_EVENTS as u64 {
+                tokio::time::sleep_until(next_call).await;
             }
             let batch = blocking(&shared, move |shared| read(shared, cursor, most)).await;
             gauge!("access_audit_backlog").set(self.status().backlog as f64);
@@ -85,6 +92,7 @@ impl SpoolSink {
                 continue;
             }
             let count = batch.events.len();
+            next_call = Instant::now() + GATHER;
             match emit(&clients(), self.named(&batch.events)).await {
                 Ok(stored) => {
                     most = MAX_EVENTS.min(most * 2);
@@ -133,6 +141,12 @@ impl SpoolSink {
                 }
             }
         }
+    }
+
+    /// How many events Auth does not have yet, as far as they are synced.
+    fn backlog(&self) -> u64 {
+        let synced = self.shared().synced.borrow().seq;
+        synced.saturating_sub(*self.shared().acked.borrow())
     }
 
     /// What is handed over, under the writer of the moment and with its numbers.

@@ -5,21 +5,24 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access_core::audit::AuditSink;
+use access_core::audit::{AuditSink, Durability};
 use access_core::identity::SharedTrust;
 use access_core::protocol::{Admission, Incoming, Protocol};
 use access_core::time::Clock;
-use access_core::tls::{ALPN_POSTGRESQL, ALPN_SSH, ClientAuth, TlsError, server_config};
+use access_core::tls::{
+    ALPN_POSTGRESQL, ALPN_SSH, ClientAuth, NoteRefused, TlsError, server_config,
+};
 use access_core::{ClusterName, ResourceKind, ResourceRef, TraceId};
 use access_tunnel::{Flavour, OpenHeader, PendingStream, RefuseCode, Stream};
+use arc_swap::ArcSwap;
 use futures::FutureExt;
 use metrics::{counter, gauge};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
-use super::handshake::{Notes, Refused, handshake};
+use super::handshake::{Refused, handshake};
 use super::strangers::{Place, Strangers};
 use crate::membership::Membership;
 
@@ -40,6 +43,8 @@ pub(crate) struct DispatchLimits {
 pub(crate) struct Dispatcher {
     cluster: ClusterName,
     resources: HashSet<ResourceRef>,
+    /// What is served beside these at the moment.
+    more: ArcSwap<HashSet<ResourceRef>>,
     protocols: HashMap<ResourceKind, Served>,
     trust: Arc<SharedTrust>,
     clock: Arc<dyn Clock>,
@@ -84,7 +89,7 @@ impl Dispatcher {
                     ResourceKind::Database => &[ALPN_POSTGRESQL],
                     _ => &[],
                 };
-                let auth = ClientAuth::Watched(Arc::clone(&trust), Arc::new(Notes));
+                let auth = ClientAuth::Watched(Arc::clone(&trust), Arc::new(NoteRefused));
                 let tls = server_config(auth, Arc::clone(&key) as _, Arc::clone(&clock), alpn)?;
                 Ok((kind, Served { protocol, tls: Arc::new(tls) }))
             })
@@ -92,6 +97,7 @@ impl Dispatcher {
         Ok(Self {
             cluster: membership.cluster().clone(),
             resources: membership.options().resources.iter().cloned().collect(),
+            more: ArcSwap::default(),
             protocols,
             trust,
             clock,
@@ -103,6 +109,12 @@ impl Dispatcher {
             draining: CancellationToken::new(),
             cut: CancellationToken::new(),
         })
+    }
+
+    /// Has these resources be served beside those that are configured, and no others. Streams that
+    /// are open stay.
+    pub(crate) fn serve_more(&self, resources: HashSet<ResourceRef>) {
+        self.more.store(Arc::new(resources));
     }
 
     /// Takes a stream, or refuses it.
@@ -165,7 +177,8 @@ impl Dispatcher {
         }
         let unknown = (RefuseCode::UNKNOWN_TARGET, "not served here");
         let resource: ResourceRef = header.target.parse().map_err(|_| unknown)?;
-        if !self.resources.contains(&resource) || !self.protocols.contains_key(&resource.kind) {
+        let served = self.resources.contains(&resource) || self.more.load().contains(&resource);
+        if !served || !self.protocols.contains_key(&resource.kind) {
             return Err(unknown);
         }
         let slot = Arc::clone(&self.slots)
@@ -230,7 +243,11 @@ impl Dispatcher {
                         debug!(%trace_id, client = ?client_addr, "refused a client: {why}");
                         counter!("access_agent_refused_total", "reason" => "tls").increment(1);
                         if let Refused::Certificate(refused) = why {
-                            refused.record(self.audit.as_ref(), &resource, client_addr).await;
+                            // A refusal that cannot be written down is a refusal all the same.
+                            let event = refused.event(&resource, client_addr).into();
+                            if let Err(err) = self.audit.accept(event, Durability::Soon).await {
+                                warn!(%err, "a refused certificate could not be recorded");
+                            }
                         }
                         return;
                     }

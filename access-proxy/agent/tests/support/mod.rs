@@ -488,6 +488,7 @@ impl Resources for FakeAuth {
                 name: name.clone(),
                 json: json.clone(),
                 revision: "1".into(),
+                ..Default::default()
             })
             .collect();
         Ok(Response::new(proto::ListResponse { documents, next_page_token: String::new() }))
@@ -522,7 +523,13 @@ impl Resources for FakeAuth {
         let bytes = serde_json::to_vec(&json).unwrap();
         let mut documents = self.inner.documents.lock().unwrap();
         documents.insert((kind.clone(), name.clone()), bytes.clone());
-        Ok(Response::new(proto::Document { kind, name, json: bytes, revision: "1".into() }))
+        Ok(Response::new(proto::Document {
+            kind,
+            name,
+            json: bytes,
+            revision: "1".into(),
+            ..Default::default()
+        }))
     }
 
     async fn delete(

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use access_client::types::{AdminUser, ResourceMatcher, ResourceMatchers};
+pub use access_client::types::{TlsMode, TlsNegotiation};
+use serde::{Deserialize, Deserializer, de};
 
 use super::schema::address;
 use super::value::Switch;
@@ -16,6 +18,9 @@ pub struct DbSection {
     enabled: Option<Switch>,
     /// Which.
     pub databases: Vec<Database>,
+    /// Which of those that administrators register, by their labels.
+    #[serde(deserialize_with = "matchers")]
+    pub resources: Vec<ResourceMatcher>,
 }
 
 impl DbSection {
@@ -53,6 +58,11 @@ pub struct Database {
     /// certificates. Without it the agent shows a certificate of the `db-client` authority.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// The account by which accounts of users are made on it for their sessions, where their roles
+    /// say so. Accounts that are made have no password, and need a database that takes
+    /// certificates.
+    #[serde(default, deserialize_with = "admin_user")]
+    pub admin_user: Option<AdminUser>,
 }
 
 /// What databases speak.
@@ -85,28 +95,18 @@ pub struct DbTls {
     pub negotiation: TlsNegotiation,
 }
 
-/// What a database's certificate is held against, as `sslmode` of libpq has it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TlsMode {
-    /// Authority and name.
-    #[default]
-    VerifyFull,
-    /// The authority, whatever the name.
-    VerifyCa,
-    /// Nothing: whoever answers is believed.
-    Require,
-    /// There is no TLS.
-    Disable,
+fn admin_user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<AdminUser>, D::Error> {
+    let admin = Option::<AdminUser>::deserialize(deserializer)?;
+    if let Some(admin) = &admin {
+        admin.check().map_err(de::Error::custom)?;
+    }
+    Ok(admin)
 }
 
-/// How TLS begins, as `sslnegotiation` of libpq has it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TlsNegotiation {
-    /// By asking for it first.
-    #[default]
-    Postgres,
-    /// At once: PostgreSQL 17 and later.
-    Direct,
+fn matchers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ResourceMatcher>, D::Error> {
+    let matchers = Vec::<ResourceMatcher>::deserialize(deserializer)?;
+    match ResourceMatchers::compile(&matchers) {
+        Ok(_) => Ok(matchers),
+        Err(err) => Err(de::Error::custom(format!("resources: {err}"))),
+    }
 }

@@ -148,6 +148,28 @@ db_service:     { enabled: yes, databases: [ { name: roach, uri: "crdb:26257", p
     }
 
     #[test]
+    fn databases_of_administrators_are_matched_by_labels() {
+        let section = |resources: &str| {
+            let config = parse(&format!("db_service:\n  resources:\n{resources}"))?;
+            Ok::<_, String>(config.db_service.unwrap().resources)
+        };
+        let read =
+            section("  - labels: { env: [dev, test], team: core }\n  - labels: { '*': '*' }\n");
+        let read = read.unwrap();
+        assert_eq!(read[0].to_json(), r#"{"labels":{"env":["dev","test"],"team":["core"]}}"#);
+        assert_eq!(read.len(), 2);
+        for (wrong, why) in [
+            ("  - label: { env: dev }\n", "did you mean \"labels\"?"),
+            ("  - labels: {}\n", "resources: labels: name one at least"),
+            ("  - labels: { env: '^(' , '*': x }\n", "must be \"*\" too"),
+            ("  - labels: dev\n", "expected mapping"),
+        ] {
+            let err = section(wrong).unwrap_err();
+            assert!(err.starts_with("access.yaml:3:") && err.contains(why), "{err}");
+        }
+    }
+
+    #[test]
     fn a_staleness_that_denies_while_all_is_well_is_refused() {
         for short in ["0s", "5s", "7900ms"] {
             let err = parse(&format!("access:\n  max_staleness: {short}\n")).unwrap_err();

@@ -17,6 +17,14 @@ use crate::context::Session;
 pub(crate) struct Found {
     pub(crate) name: String,
     pub(crate) protocol: String,
+    /// The account that is made there for the user.
+    pub(crate) own_account: Option<String>,
+}
+
+/// A database as it is listed.
+struct Listed {
+    document: DbDocument,
+    own_account: Option<String>,
 }
 
 pub(crate) async fn ls(
@@ -27,21 +35,23 @@ pub(crate) async fn ls(
     let session = Session::open(global)?;
     let databases = fetch(&session, parse_labels(labels)?).await?;
     if format != OutputFormat::Text {
-        return print_value(&databases, format);
+        let documents: Vec<_> = databases.into_iter().map(|listed| listed.document).collect();
+        return print_value(&documents, format);
     }
     let logins = match session.profile {
         Some(_) => Some(Logins::of(&session)?),
         None => None,
     };
-    let mut table = Table::new(["", "Database", "Protocol", "Description", "Labels"]);
-    for database in &databases {
+    let mut table = Table::new(["", "Database", "Protocol", "Account", "Description", "Labels"]);
+    for Listed { document: database, own_account } in &databases {
+        let account = own_account.as_deref().unwrap_or_default();
         let name = &database.metadata.name;
         let mark = if logins.as_ref().is_some_and(|known| known.contains(name)) { ">" } else { "" };
         let labels = database.metadata.labels.iter();
         let labels: Vec<_> = labels.map(|(name, value)| format!("{name}={value}")).collect();
         let spec = &database.spec;
         let protocol = spec.protocol.as_str();
-        table.row([mark, name, protocol, &spec.description, &labels.join(",")]);
+        table.row([mark, name, protocol, account, &spec.description, &labels.join(",")]);
     }
     table.print()
 }
@@ -51,20 +61,18 @@ pub(crate) async fn find(session: &Session, name: &str) -> Result<Found, Exit> {
     let suffix = format!(".db.{}", session.credentials.cluster);
     let name = name.strip_suffix(&suffix).unwrap_or(name);
     let databases = fetch(session, HashMap::new()).await?;
-    let found = databases.into_iter().find(|database| database.metadata.name == name);
+    let found = databases.into_iter().find(|one| one.document.metadata.name == name);
     let found = found.ok_or_else(|| {
         Exit::failed(format!(
             "there is no database {name}, or you may not see it: access db ls shows which there are"
         ))
     })?;
-    let protocol = found.spec.protocol.as_str().to_owned();
-    Ok(Found { name: found.metadata.name, protocol })
+    let Listed { document, own_account } = found;
+    let protocol = document.spec.protocol.as_str().to_owned();
+    Ok(Found { name: document.metadata.name, protocol, own_account })
 }
 
-async fn fetch(
-    session: &Session,
-    labels: HashMap<String, String>,
-) -> Result<Vec<DbDocument>, Exit> {
+async fn fetch(session: &Session, labels: HashMap<String, String>) -> Result<Vec<Listed>, Exit> {
     let client = session.client()?;
     let mut databases = Vec::new();
     let mut page_token = String::new();
@@ -74,7 +82,9 @@ async fn fetch(
         let answer = client.resources().list(with_deadline(request)).await;
         let answer = answer.map_err(client_exit)?.into_inner();
         for document in answer.documents {
-            databases.push(DbDocument::from_json(&document.json).map_err(Exit::failed)?);
+            let own_account = Some(document.own_account).filter(|account| !account.is_empty());
+            let document = DbDocument::from_json(&document.json).map_err(Exit::failed)?;
+            databases.push(Listed { document, own_account });
         }
         page_token = answer.next_page_token;
         if page_token.is_empty() {

@@ -13,7 +13,9 @@ use access_client::{ClientError, HostPort, NOBODY, TlsDialer, dial_tcp};
 use access_core::time::Validity;
 use access_core::tls::{ALPN_POSTGRESQL, ServerTrust};
 use access_daemon::{Exit, ExitCode, client_exit, note};
-use access_postgres::wire::{Failure, First, first, sqlstate};
+use access_postgres::prelude::{Wish, wish};
+use access_postgres::wire::{Failure, sqlstate};
+use bytes::BytesMut;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
@@ -26,9 +28,6 @@ use crate::profile::make_private;
 
 /// How long a program may take to say what it wants.
 const STARTUP_WITHIN: Duration = Duration::from_secs(60);
-
-/// What follows a message that asks for encryption which is not there: "no".
-const NO: &[u8] = b"N";
 
 /// Serves a port of this machine until Ctrl-C.
 pub(crate) async fn proxy(global: &Global, args: ProxyDb) -> Result<(), Exit> {
@@ -178,16 +177,26 @@ impl Upstream {
 
     /// Speaks TLS for a client that does not.
     async fn serve(&self, mut client: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), Exit> {
-        let startup = tokio::time::timeout(STARTUP_WITHIN, read_startup(&mut client)).await;
-        let Ok(Some((wanted, bytes))) = startup else { return Ok(()) };
-        if let First::Cancel(request) = wanted {
-            // In clear, as clients send it to a server: the number leads the proxy to the agent.
-            let mut proxy = dial_tcp(&self.proxy).await.map_err(client_exit)?;
-            drop(proxy.write_all(&request.encode()).await);
-            drop(proxy.shutdown().await);
-            drop(proxy.read(&mut [0]).await);
-            return Ok(());
-        }
+        let mut more = BytesMut::new();
+        // Encryption on this machine is declined.
+        let wanted = tokio::time::timeout(STARTUP_WITHIN, wish(&mut client, &mut more)).await;
+        let packet = match wanted {
+            Ok(Ok(Ok(Wish::Session { packet, .. }))) => packet,
+            Ok(Ok(Ok(Wish::Cancel(request)))) => {
+                // In clear, as clients send it to a server: the number leads the proxy to the agent.
+                let mut proxy = dial_tcp(&self.proxy).await.map_err(client_exit)?;
+                drop(proxy.write_all(&request.encode()).await);
+                drop(proxy.shutdown().await);
+                drop(proxy.read(&mut [0]).await);
+                return Ok(());
+            }
+            Ok(Ok(Err(failure))) => {
+                drop(client.write_all(&failure.encode()).await);
+                drop(client.shutdown().await);
+                return Ok(());
+            }
+            Ok(Err(_)) | Err(_) => return Ok(()),
+        };
         let mut database = match self.connect().await {
             Ok(database) => database,
             Err(why) => {
@@ -197,7 +206,12 @@ impl Upstream {
                 return Err(why);
             }
         };
-        if database.write_all(&bytes).await.is_ok() && database.flush().await.is_ok() {
+        let begun = async {
+            database.write_all(&packet).await?;
+            database.write_all(&more).await?;
+            database.flush().await
+        };
+        if begun.await.is_ok() {
             drop(tokio::io::copy_bidirectional(&mut client, &mut database).await);
         }
         Ok(())
@@ -216,57 +230,5 @@ impl Upstream {
             ),
             other => client_exit(other),
         })
-    }
-}
-
-/// Reads what a client wants, refusing encryption on this machine. `None` when it left or spoke
-/// something else.
-async fn read_startup(
-    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
-) -> Option<(First, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    loop {
-        match first(&bytes).ok()? {
-            None => {
-                let mut chunk = [0; 1024];
-                let n = client.read(&mut chunk).await.ok()?;
-                if n == 0 {
-                    return None;
-                }
-                bytes.extend_from_slice(chunk.get(..n)?);
-            }
-            Some((First::Ssl | First::GssEnc, length)) => {
-                bytes.drain(..length);
-                client.write_all(NO).await.ok()?;
-                client.flush().await.ok()?;
-            }
-            Some((wanted, _)) => return Some((wanted, bytes)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn encryption_is_refused_and_the_startup_kept() {
-        let (mut program, mut here) = tokio::io::duplex(64);
-        let startup = *b"\0\0\0\x14\0\x03\0\0user\0alice\0\0";
-        let asks = tokio::spawn(async move {
-            let mut no = [0];
-            for code in [[4, 210, 22, 48], [4, 210, 22, 47]] {
-                program.write_all(&[&[0, 0, 0, 8][..], &code].concat()).await.unwrap();
-                program.read_exact(&mut no).await.unwrap();
-                assert_eq!(&no, NO);
-            }
-            program.write_all(&startup[..3]).await.unwrap();
-            program.write_all(&startup[3..]).await.unwrap();
-            program
-        });
-        let (wanted, bytes) = read_startup(&mut here).await.unwrap();
-        asks.await.unwrap();
-        assert!(matches!(wanted, First::Startup(_)));
-        assert_eq!(bytes, startup);
     }
 }

@@ -54,7 +54,8 @@ async fn chosen(session: &Session, target: &DbTarget) -> Result<Login, Exit> {
         (Some(login), _) => login,
         (None, Some(name)) => {
             let found = list::find(session, name).await?;
-            Login { name: found.name, protocol: found.protocol, user: None, database: None }
+            let list::Found { name, protocol, own_account: user } = found;
+            Login { name, protocol, user, database: None }
         }
         (None, None) => {
             return Err(Exit::usage(

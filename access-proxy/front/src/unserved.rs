@@ -1,0 +1,61 @@
+//! Names that nobody serves: who asks for them, in the log and in the audit trail.
+//!
+//! A client that asks by server name for what is not there can be told so by an alert of TLS alone:
+//! the proxy has no certificate for the name with which it could say more. Whoever looks for the
+//! reason finds it here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use access_core::Timestamp;
+use access_core::audit::events::{Auth, Outcome};
+use access_core::audit::{AuditSink, Durability, Text};
+use access_core::resource::{DnsResource, ResourceKind};
+use metrics::counter;
+use tracing::{debug, info, warn};
+
+use crate::limits::Rate;
+
+/// As many of one source are written down at once, and as many a second after that.
+const RATE: (u32, u32) = (10, 1);
+
+/// Writes down who asks for what nobody serves.
+#[derive(Debug)]
+pub(crate) struct Unserved {
+    audit: Option<Arc<dyn AuditSink>>,
+    rate: Rate,
+}
+
+impl Unserved {
+    pub(crate) fn new(audit: Option<Arc<dyn AuditSink>>) -> Self {
+        Self { audit, rate: Rate::new(RATE) }
+    }
+
+    /// A client asked for this. It proved nothing, and may have made the name up.
+    pub(crate) async fn note(&self, target: &DnsResource, client: SocketAddr, now: Timestamp) {
+        let DnsResource { kind, label } = target;
+        counter!("access_proxy_unserved_total", "kind" => kind.as_str()).increment(1);
+        if !self.rate.take(client.ip(), now) {
+            debug!(%client, "nobody serves {kind}/{label}");
+            return;
+        }
+        info!(%client, "nobody serves {kind}/{label}, or its agent is not connected");
+        let Some(audit) = &self.audit else { return };
+        let event = Auth {
+            outcome: Outcome::failed(format_args!(
+                "there is no {kind}/{label}, or its agent is not connected to this proxy"
+            )),
+            user: "unknown".into(),
+            login: None,
+            addr_remote: Some(Text::of(client)),
+            server_hostname: Some(label.as_str().into()),
+            proto: Some(match kind {
+                ResourceKind::Node => "ssh".into(),
+                kind => kind.as_str().into(),
+            }),
+        };
+        if let Err(err) = audit.accept(event.into(), Durability::Soon).await {
+            warn!(%err, "a name that nobody serves could not be written down");
+        }
+    }
+}

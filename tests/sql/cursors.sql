@@ -1,0 +1,67 @@
+create temp table c as select i as id, 'row ' || i as name from generate_series(1, 20) i;
+declare outside cursor for select 1;
+begin;
+declare plain cursor for select * from c order by id;
+fetch plain;
+fetch 3 from plain;
+move 2 in plain;
+fetch next plain;
+fetch backward 1 from plain;
+close plain;
+fetch plain;
+rollback;
+begin;
+declare s scroll cursor for select * from c order by id;
+fetch last s;
+fetch first s;
+fetch absolute 7 from s;
+fetch relative -2 from s;
+fetch prior s;
+fetch backward all from s;
+fetch forward 0 from s;
+fetch all s;
+fetch s;
+declare s cursor for select 1;
+rollback;
+begin;
+declare u cursor for select * from c where id <= 3 for update;
+fetch 2 u;
+update c set name = name || ' (changed)' where current of u;
+delete from c where current of u;
+commit;
+select * from c where id <= 3 order by id;
+begin;
+declare kept cursor with hold for select id from c where id > 17 order by id;
+commit;
+fetch 2 kept;
+fetch all kept;
+select name, is_holdable, is_scrollable from pg_cursors;
+close all;
+fetch kept;
+begin;
+declare b binary cursor for select 65::int2, 'text'::text where false;
+fetch b;
+create function pg_temp.both(a refcursor, b refcursor) returns setof refcursor language plpgsql as $$
+begin
+  open a for select id from c order by id limit 2;
+  return next a;
+  open b for select name from c order by id limit 2;
+  return next b;
+end $$;
+select * from pg_temp.both('one', 'two');
+fetch all in one;
+fetch all in two;
+rollback;
+-- Fetched in parts by psql itself, which uses a cursor too.
+\set FETCH_COUNT 3
+select * from c order by id;
+select id / (id - 12) from c order by id;
+select * from c where false;
+update c set name = 'x' where id < 4 returning id;
+\unset FETCH_COUNT
+begin;
+declare broken cursor for select 1 / (3 - id) from c order by id;
+fetch 1 broken;
+fetch 5 broken;
+fetch 1 broken;
+rollback;

@@ -1,0 +1,22 @@
+\pset null '<null>'
+select '{"a": 1, "b": [true, null, "x\u00fc\n"], "a": 2}'::json, '{"a": 1, "b": [true, null, "x\u00fc\n"], "a": 2}'::jsonb;
+select '{"a": {"b": [10, 20, {"c": "deep"}]}}'::jsonb #>> '{a,b,2,c}', '[1,2,3]'::jsonb -> -1, '{"k": null}'::jsonb ->> 'k';
+select '{"a": 1'::json;
+select '["a", "b",]'::jsonb;
+select e'"\\u0000"'::jsonb;
+select '1e1000000'::jsonb;
+select jsonb_pretty('{"list": [1, {"x": []}], "empty": {}, "text": "a\"b"}');
+select jsonb_set('{"a": [1, 2]}', '{a,1}', '"two"'), '{"a": 1, "b": 2}'::jsonb - 'a', '[1, 2]'::jsonb || '3', jsonb_strip_nulls('{"a": null, "b": 1}');
+select key, value, jsonb_typeof(value) from jsonb_each('{"n": 1.50, "s": "x", "b": false, "z": null, "o": {}, "a": []}');
+select * from jsonb_to_recordset('[{"id": 1, "name": "one"}, {"id": 2, "tags": ["x"]}]') as r(id int, name text, tags text[]);
+select json_agg(t order by i), jsonb_object_agg('k' || i, i) from (select i, repeat('v', i) as v from generate_series(1, 3) i) t;
+select jsonb_path_query('{"items": [{"p": 5}, {"p": 15}, {"p": 25}]}', '$.items[*] ? (@.p > $least).p', '{"least": 10}');
+select jsonb_path_exists('{"a": 1}', '$.a ? (@ >'), 1;
+select jsonb_path_query('[1, "x"]', 'strict $.a');
+select '{"a": [1, 2, {"b": 3}]}'::jsonb @> '{"a": [{"b": 3}]}', '["x", "y"]'::jsonb ?| array['z', 'y'];
+select to_json(date '2024-02-29'), to_jsonb(array[[1, 2], [3, 4]]), row_to_json(row(1, 'x')), to_jsonb('"quoted"'::text);
+select jsonb_array_elements('{"not": "an array"}');
+select (jsonb_populate_record(null::pg_temp.missing, '{}')).*;
+select json_build_object('a', 1, 'b', json_build_array(1, null, 'x')), json_build_object('odd');
+select repeat('[', 200)::json;
+select length((select jsonb_agg(md5(i::text)) from generate_series(1, 5000) i)::text);
