@@ -71,8 +71,8 @@ fn people_who_may_not() {
     let files = way.conninfo().split_once(" sslcert=").unwrap().0;
     let none = format!("{files} sslcert=/nonexistent sslkey=/nonexistent");
     says(&psql(&none), &["connection requires a client certificate", "access db login"]);
-    let refused = site.cluster.wait_for_event("auth", |event| event["proto"] == "db");
-    assert!(refused["success"] == false && refused["server_hostname"] == "orders", "{refused:#?}");
+    let refused = site.cluster.wait_for_event("auth", |event| event["server_hostname"] == "orders");
+    assert!(refused["success"] == false && refused["proto"] == "db", "{refused:#?}");
     let other = Cluster::without_agent();
     other.add_user("alice", &["--roles=access", "--db-users=reader", "--db-names=shop"]);
     other.login("alice").ok();
@@ -121,6 +121,11 @@ fn databases_that_are_not_what_they_should_be() {
     }
     // A name that is right although the address is another.
     section.push_str(&named.entry("renamed", "    tls: { server_name: elsewhere.example.org }\n"));
+    // Roots in a file, of another authority so far.
+    let (roots, export) = (cluster.path("roots.pem"), ["auth", "export", "--type=db"]);
+    fs::write(&roots, other.ctl(&export, "").ok().out).unwrap();
+    let file = format!("    tls: {{ ca_cert_file: {} }}\n", roots.display());
+    section.push_str(&pg.entry("followed", &file));
     let mut site = DbSite { cluster, pg }.serving(&section);
     site.add_user("alice", "reader");
     let way = site.straight("alice", "reader");
@@ -132,6 +137,15 @@ fn databases_that_are_not_what_they_should_be() {
         assert!(event["success"] == false && !event["error"].is_null(), "{event:#?}");
     };
     assert_eq!(at("renamed").ok().out, "1\n");
+
+    // The next session goes by what the file says then; what cannot be used changes nothing.
+    says(&at("followed"), &["FATAL", "not by an authority that is trusted for it"]);
+    fs::write(&roots, site.cluster.ctl(&export, "").ok().out).unwrap();
+    assert_eq!(at("followed").ok().out, "1\n");
+    let good = fs::read(&roots).unwrap();
+    fs::write(&roots, &good[..good.len() / 2]).unwrap();
+    assert_eq!(at("followed").ok().out, "1\n");
+    fs::write(&roots, good).unwrap();
 
     says(&at("named"), &["FATAL", "the database's certificate is not for localhost"]);
     failed(&site, "named");

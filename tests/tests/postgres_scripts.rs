@@ -2,7 +2,9 @@
 //! cluster is, byte for byte, what it says to the database itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -123,4 +125,79 @@ fn scripts_say_the_same_in_every_way() {
         ends.len() == sessions && ends.iter().all(|end| end["reason"] == "client"),
         "{ends:#?}"
     );
+}
+
+/// PostgreSQL's own scripts, one after the other, in a database of their own. What is said in each.
+fn play_regression(
+    site: &DbSite,
+    regress: &Path,
+    folder: &Path,
+    psql: impl Fn(&[&str]) -> Command,
+) -> BTreeMap<String, Vec<u8>> {
+    let schedule = fs::read_to_string(regress.join("parallel_schedule")).unwrap();
+    let names = schedule.lines().filter_map(|line| line.strip_prefix("test:"));
+    site.pg.sql("drop database if exists regression");
+    site.pg.sql("create database regression template template0 owner regress");
+    let flags = ["-a", "-q", "-v", "HIDE_TABLEAM=on", "-v", "HIDE_TOAST_COMPRESSION=on"];
+    let play = |name: &str| {
+        let mut psql = psql(&flags);
+        psql.env("PG_ABS_SRCDIR", regress).env("PG_ABS_BUILDDIR", folder);
+        psql.env("PG_LIBDIR", regress).env("PG_DLSUFFIX", ".so").env("LC_MESSAGES", "C");
+        psql.env("PGTZ", "America/Los_Angeles").env("PGDATESTYLE", "Postgres, MDY");
+        psql.env("PGOPTIONS", "-c intervalstyle=postgres_verbose");
+        let said = play(psql, &regress.join(format!("sql/{name}.sql")), folder);
+        (name.to_owned(), said.text)
+    };
+    names.flat_map(str::split_whitespace).map(play).collect()
+}
+
+/// Where PostgreSQL's own tests are: `src/test/regress` of its sources, which no package holds.
+/// How to come by them is in this folder's README.
+const REGRESS: &str = "ACCESS_TEST_POSTGRES_REGRESS";
+
+#[test]
+#[allow(clippy::print_stderr, reason = "what was compared is worth a line")]
+fn postgresqls_own_scripts_say_the_same() {
+    let Some(regress) = std::env::var_os(REGRESS).map(PathBuf::from) else { return };
+    let site = DbSite::start();
+    site.pg.sql("create role regress superuser login");
+    site.add_user_with("alice", "access,auditor", "*", "*");
+    let way = site.straight("alice", "regress");
+    let conninfo = way.conninfo().replace("dbname=shop", "dbname=regression");
+    // The server reads and writes here as well.
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::create_dir(folder.path().join("results")).unwrap();
+    fs::set_permissions(folder.path().join("results"), fs::Permissions::from_mode(0o777)).unwrap();
+
+    let direct = || {
+        play_regression(&site, &regress, folder.path(), |flags| {
+            let mut psql = site.pg.direct("psql", "regress", "regression");
+            psql.arg("-X").args(flags);
+            psql
+        })
+    };
+    let before = direct();
+    let through = play_regression(&site, &regress, folder.path(), |flags| {
+        let mut psql = Command::new("psql");
+        psql.arg("-X").args(flags).arg(&conninfo);
+        psql
+    });
+    let after = direct();
+    let (mut compared, mut differing, mut unstable) = (0, Vec::new(), Vec::new());
+    for (name, said) in &before {
+        if after[name] != *said {
+            unstable.push(name.as_str());
+        } else if through[name] != *said {
+            differing.push(format!("{name}: {}", difference(said, &through[name])));
+        } else {
+            compared += 1;
+        }
+    }
+    let bytes: usize = through.values().map(Vec::len).sum();
+    eprintln!(
+        "{compared} scripts say the same; {bytes} bytes in all; by themselves differ {unstable:?}"
+    );
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+    assert!(compared > 150, "{compared} only");
 }

@@ -109,7 +109,8 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 
 fn parse(bytes: &[u8]) -> Result<RootCertStore, String> {
     let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
-    let store = store(roots.map_err(|err| err.to_string())?).map_err(|err| err.to_string())?;
+    let store = store(roots.map_err(|_| "it is not whole PEM".to_owned())?)
+        .map_err(|err| err.to_string())?;
     if store.is_empty() { Err("there is no certificate in it".into()) } else { Ok(store) }
 }
 

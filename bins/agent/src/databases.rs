@@ -1,6 +1,5 @@
 //! Databases: the registration of one protocol.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use access_agent::{DatabaseCredentials, Host};
@@ -13,8 +12,6 @@ use access_host::HostReach;
 use access_postgres::{
     self as postgres, Databases, PostgresError, PostgresServer, TargetAuth, TargetTls,
 };
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
 /// The databases that a configuration names.
 pub(crate) fn resources(section: &DbSection) -> Result<Vec<ResourceRef>, Exit> {
@@ -75,24 +72,26 @@ pub(crate) async fn server(
         reach
             .set_route(&id, addresses)
             .map_err(|err| Exit::usage(format!("db_service.databases.uri: {err}")))?;
-        let roots = || async {
-            match &database.tls.ca_cert_file {
-                Some(path) => read_roots(path),
-                None => {
-                    let roots = credentials.server_roots().await;
-                    Ok(roots.map_err(Exit::failed)?.to_vec())
-                }
+        let refused = |field: &'static str| {
+            move |err: PostgresError| Exit::usage(format!("db_service.databases.tls{field}: {err}"))
+        };
+        let tls = match (mode(database.tls.mode), &database.tls.ca_cert_file) {
+            (None, _) => None,
+            (Some(postgres::TlsMode::Require), _) => {
+                Some(TargetTls::new(postgres::TlsMode::Require, []).map_err(refused(""))?)
+            }
+            // Read again for each session.
+            (Some(mode), Some(path)) => {
+                Some(TargetTls::following(mode, path).map_err(refused(".ca_cert_file"))?)
+            }
+            (Some(mode), None) => {
+                let roots = credentials.server_roots().await.map_err(Exit::failed)?;
+                Some(TargetTls::new(mode, roots.to_vec()).map_err(refused(""))?)
             }
         };
-        let tls = match mode(database.tls.mode) {
-            None => None,
-            Some(postgres::TlsMode::Require) => Some((postgres::TlsMode::Require, Vec::new())),
-            Some(mode) => Some((mode, roots().await?)),
-        };
-        let tls = tls.map(|(mode, roots)| {
+        let tls = tls.map(|tls| {
             let direct = database.tls.negotiation == TlsNegotiation::Direct;
-            target_tls(mode, roots, database.tls.server_name.as_deref(), direct)
-                .map_err(|err| Exit::usage(format!("db_service.databases.tls: {err}")))
+            target_tls(tls, database.tls.server_name.as_deref(), direct).map_err(refused(""))
         });
         let tls = tls.transpose()?;
         let auth = match (&database.password_file, &tls) {
@@ -154,28 +153,14 @@ pub(crate) fn mode(mode: config::TlsMode) -> Option<postgres::TlsMode> {
     }
 }
 
-/// TLS to a database.
+/// TLS to a database, which may be held against another name and begin in another way.
 pub(crate) fn target_tls(
-    mode: postgres::TlsMode,
-    roots: Vec<CertificateDer<'static>>,
+    mut tls: TargetTls,
     server_name: Option<&str>,
     direct: bool,
 ) -> Result<TargetTls, PostgresError> {
-    let mut tls = TargetTls::new(mode, roots)?;
     if let Some(name) = server_name {
         tls = tls.server_name(name)?;
     }
     Ok(tls.direct(direct))
-}
-
-fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, Exit> {
-    let refused = |why: String| {
-        Exit::usage(format!("db_service.databases.tls.ca_cert_file {}: {why}", path.display()))
-    };
-    let roots = CertificateDer::pem_file_iter(path).map_err(|err| refused(err.to_string()))?;
-    let roots: Vec<_> = roots.collect::<Result<_, _>>().map_err(|err| refused(err.to_string()))?;
-    if roots.is_empty() {
-        return Err(refused("there is no certificate in it".into()));
-    }
-    Ok(roots)
 }

@@ -21,7 +21,7 @@ use access_client::types::{
 use access_core::{ResourceKind, ResourceName, ResourceRef};
 use access_daemon::Exit;
 use access_daemon::config::DbSection;
-use access_postgres::{self as postgres, Database, TargetAuth};
+use access_postgres::{self as postgres, Database, TargetAuth, TargetTls};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -207,7 +207,8 @@ impl Dynamic {
                     roots = own.map_err(|err| err.to_string())?.to_vec();
                 }
                 let direct = spec.tls.negotiation == TlsNegotiation::Direct;
-                let tls = target_tls(mode, roots, spec.tls.server_name.as_deref(), direct);
+                let tls = TargetTls::new(mode, roots)
+                    .and_then(|tls| target_tls(tls, spec.tls.server_name.as_deref(), direct));
                 Some(tls.map_err(|err| err.to_string())?)
             }
         };
