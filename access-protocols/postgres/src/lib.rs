@@ -38,7 +38,9 @@
 //!
 //! # What it has met
 //!
-//! The tests run against PostgreSQL 15, with `psql`, `pg_dump`, `pg_restore` and `tokio-postgres`.
+//! The tests run against PostgreSQL 15, with `psql`, `pg_dump`, `pg_restore` and `tokio-postgres`;
+//! through a whole cluster also with `psycopg`, `node-postgres`, JDBC and `sqlx`, and with scripts
+//! for `psql`, PostgreSQL's own among them.
 //! CockroachDB is in no package registry: what it alone does is played by a script, after its
 //! documentation, and has not met the real server.
 //!
