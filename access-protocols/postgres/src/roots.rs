@@ -69,17 +69,18 @@ impl Roots {
         let mut known = followed.known.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = match read {
             Ok(bytes) if bytes == known.bytes => return Arc::clone(&known.roots),
-            Ok(bytes) => parse(&bytes).map(|roots| (roots, bytes.clone())).map_err(|why| {
-                // It is told once for each change.
+            Ok(bytes) => {
+                let parsed = parse(&bytes);
+                // Whatever they are: it is told once for each change.
                 known.bytes = bytes;
-                why
-            }),
+                parsed
+            }
             Err(why) => Err(why),
         };
         match changed {
-            Ok((roots, bytes)) => {
+            Ok(roots) => {
                 tracing::info!(%path, "the roots for a database have changed and are followed");
-                *known = Known { bytes, roots: Arc::new(roots) };
+                known.roots = Arc::new(roots);
             }
             Err(why) => tracing::warn!(%path, "the roots for a database stay as they were: {why}"),
         }
