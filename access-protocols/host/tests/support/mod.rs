@@ -99,7 +99,7 @@ impl Door {
     pub(crate) async fn permit_on(&self, action: Action, resource: &str) -> Permit {
         let id: ResourceRef = resource.parse().unwrap();
         let host = HostId::new("host-1").unwrap();
-        let target = Target::Resource(Resource { id, labels: Labels::new(), host });
+        let target = Target::Resource(Resource::new(id, Labels::new(), host));
         self.gate.authorize(&self.who, action, target, Context::default()).await.unwrap()
     }
 
