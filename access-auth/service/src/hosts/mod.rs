@@ -18,7 +18,7 @@ use access_ca::SanName;
 use access_client::types::{NameBinding, ResourceMatcher};
 use access_core::identity::Service;
 use access_core::resource::Labels;
-use access_core::{HostId, ResourceRef, Timestamp};
+use access_core::{HostId, Login, ResourceRef, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -56,6 +56,19 @@ struct OwnerRow {
     /// None for administrators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     host: Option<HostId>,
+    /// What its host said of it when it registered it first, and cannot take back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first: Option<FirstSaid>,
+}
+
+/// What counts of a host's first word on a resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FirstSaid {
+    /// The account of a database that makes others; its certificate is good on every server that
+    /// trusts the cluster, so that an agent which is stolen later must not choose another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    admin_user: Option<Login>,
 }
 
 /// Whose a resource's name is.

@@ -3,9 +3,9 @@
 use access_backend::{Batch, Condition, Operation};
 use access_ca::SanName;
 use access_client::types::NameBinding;
-use access_core::{HostId, ResourceKind, ResourceName, ResourceRef, Timestamp};
+use access_core::{HostId, Resource, ResourceKind, ResourceName, ResourceRef, Timestamp};
 
-use super::{Owner, OwnerRow, owner_key};
+use super::{FirstSaid, Owner, OwnerRow, owner_key};
 use crate::error::{Error, Result};
 use crate::service::AuthService;
 use crate::store;
@@ -33,7 +33,7 @@ impl AuthService {
                     )));
                 }
                 None => {
-                    let owner = OwnerRow { host: Some(host.clone()) };
+                    let owner = OwnerRow { host: Some(host.clone()), first: None };
                     batch = batch
                         .when(Condition::absent(key.clone()))
                         .then(Operation::Put(store::new_row(key, &owner)?));
@@ -80,6 +80,34 @@ impl AuthService {
         Ok(row.map(|row| row.value.host.map_or(Owner::Administrators, Owner::Host)))
     }
 
+    /// Makes sure that a host says of its resource what it said first, as far as that is kept.
+    pub(crate) async fn keep_to_first(&self, resource: &Resource) -> Result<()> {
+        let key = owner_key(&resource.id)?;
+        let backend = &*self.inner.storage.backend;
+        let Some(row) = store::row::<OwnerRow>(backend, &key).await? else { return Ok(()) };
+        let said = FirstSaid { admin_user: resource.admin_user.clone() };
+        match &row.value.first {
+            Some(first) if *first == said => Ok(()),
+            Some(first) => {
+                let first =
+                    first.admin_user.as_ref().map_or("none".into(), |name| format!("{name:?}"));
+                Err(Error::Precondition(format!(
+                    "spec.admin_user: {} was registered with {first}, and its agent cannot change \
+                     that: release the name with `accessctl rm {}`, and start the agent again",
+                    resource.id, resource.id
+                )))
+            }
+            None => {
+                let row_now = OwnerRow { first: Some(said), ..row.value };
+                let batch = Batch::new()
+                    .when(Condition::revision(key.clone(), row.revision))
+                    .then(Operation::Put(store::new_row(key, &row_now)?));
+                backend.batch(batch).await?;
+                Ok(())
+            }
+        }
+    }
+
     /// Takes a name for the administrators, until `expires` if that is given: what has to hold for
     /// that, and what is written.
     pub(crate) async fn take_for_administrators(
@@ -100,7 +128,8 @@ impl AuthService {
             }
             None => Condition::absent(key.clone()),
         };
-        let row = store::expiring(store::new_row(key, &OwnerRow { host: None })?, expires);
+        let row =
+            store::expiring(store::new_row(key, &OwnerRow { host: None, first: None })?, expires);
         Ok((condition, Operation::Put(row)))
     }
 }

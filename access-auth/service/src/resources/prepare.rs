@@ -10,7 +10,7 @@ use access_client::types::{
 use access_core::document::{Document, DocumentSpec};
 use access_core::policy::{ApiKind, LockTarget};
 use access_core::role::{Role, RoleConditions, Values};
-use access_core::{HostId, RoleName, Timestamp, UserName};
+use access_core::{HostId, ResourceKind, RoleName, Timestamp, UserName};
 
 use super::kinds::KindEntry;
 use crate::caller::Call;
@@ -216,6 +216,9 @@ impl AuthService {
             )));
         }
         if call.host().is_some() {
+            if resource.id.kind == ResourceKind::Database {
+                self.keep_to_first(&resource).await?;
+            }
             document.metadata.expires = Some(self.heartbeat(document.metadata.expires));
         }
         let record = self.host_record(&resource.host).await?;

@@ -34,14 +34,29 @@ fn document(name: &str, host: &Credentials, env: &str) -> DbDocument {
 
 /// An agent with a database in production.
 async fn agent(cluster: &Cluster, name: &str) -> Credentials {
+    agent_with(cluster, name, None).await
+}
+
+async fn agent_with(cluster: &Cluster, name: &str, admin: Option<&str>) -> Credentials {
     let token = cluster.token(for_types(&["db"])).await;
     let mut wanted = claims(&["db"], &[]);
     wanted.resources = vec![format!("db/{name}")];
     let keys = KeySet::generate().unwrap();
     let joined = cluster.stranger().join(&token, None, wanted, keys).await.unwrap();
-    let json = document(name, &joined, "prod").to_json().unwrap();
-    put(&cluster.as_holder(&joined), json).await.unwrap();
+    register(cluster, &joined, name, admin).await.unwrap();
     joined
+}
+
+async fn register(
+    cluster: &Cluster,
+    agent: &Credentials,
+    name: &str,
+    admin: Option<&str>,
+) -> Result<(), ClientError> {
+    let mut document = document(name, agent, "prod");
+    document.spec.admin_user =
+        admin.map(|name| AdminUser::new(access_core::Login::new(name).unwrap()));
+    put(&cluster.as_holder(agent), document.to_json().unwrap()).await.map(drop)
 }
 
 fn request(user: &Credentials, account: &str) -> proto::DatabaseCertificateRequest {
@@ -299,28 +314,31 @@ async fn an_agent_gets_an_admin_certificate_only_for_a_user_whose_account_is_mad
     let cluster = start().await;
     put(&cluster.admin, MAKER.as_bytes().to_vec()).await.unwrap();
     cluster.add_user("bob", &["maker"]).await;
-    let agent = agent(&cluster, "orders").await;
+    let agent = agent_with(&cluster, "orders", Some("access-admin")).await;
     let (alice, bob) = (cluster.login("alice").await, cluster.login("bob").await);
-    let register = async |admin: Option<&str>| {
-        let mut document = document("orders", &agent, "prod");
-        document.spec.admin_user =
-            admin.map(|name| AdminUser::new(access_core::Login::new(name).unwrap()));
-        put(&cluster.as_holder(&agent), document.to_json().unwrap()).await
-    };
     let denied = async |wanted: proto::DatabaseCertificateRequest, why: &str| {
         let refused = ask(&cluster, &agent, wanted).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
         assert!(refused.message().contains(why), "{refused}");
     };
-    // A database without an admin user.
-    denied(as_admin(&alice, "reader"), "no role of theirs says so").await;
-    denied(as_admin(&bob, "bob"), "").await;
     // None that only an administrator may name.
     for name in ["root", "Node"] {
-        let refused = register(Some(name)).await.unwrap_err();
+        let refused = register(&cluster, &agent, "orders", Some(name)).await.unwrap_err();
         assert!(refused.to_string().contains("root and node are none"), "{refused}");
     }
-    register(Some("access-admin")).await.unwrap();
+    // An agent that is stolen is worth what it was: it names no other account, and no first one.
+    for name in [Some("postgres"), None] {
+        let refused = register(&cluster, &agent, "orders", name).await.unwrap_err();
+        assert!(refused.to_string().contains("accessctl rm db/orders"), "{refused}");
+    }
+    register(&cluster, &agent, "orders", Some("access-admin")).await.unwrap();
+    let plain = self::agent(&cluster, "plain").await;
+    let wanted =
+        proto::DatabaseCertificateRequest { database: "plain".into(), ..as_admin(&bob, "bob") };
+    let refused = ask(&cluster, &plain, wanted).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    let refused = register(&cluster, &plain, "plain", Some("postgres")).await.unwrap_err();
+    assert!(refused.to_string().contains("registered with none"), "{refused}");
     let issued = ask(&cluster, &agent, as_admin(&bob, "bob")).await.unwrap();
     assert_eq!(issued.not_after, cluster.now().as_millis() + 600_000);
     let (_, leaf) = x509_parser::parse_x509_certificate(&issued.tls_chain[0]).unwrap();
