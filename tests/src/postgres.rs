@@ -125,6 +125,12 @@ impl Postgres {
         command
     }
 
+    /// What leads a program to it through its socket, as a URL.
+    pub fn conn_string(&self, account: &str, database: &str) -> String {
+        let folder = self.data().display().to_string().replace('/', "%2F");
+        format!("postgres://{account}@{folder}:{}/{database}?sslmode=disable", self.port)
+    }
+
     /// Runs SQL as the superuser, in `shop` if that is there already.
     pub fn sql(&self, sql: &str) -> String {
         self.sql_in("postgres", sql)
