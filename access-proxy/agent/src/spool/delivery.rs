@@ -63,7 +63,7 @@ impl SpoolSink {
             if let Err(err) = blocking(&shared, take_strangers).await {
                 debug!("strangers' events stay where they are: {err}");
             }
-            if self.backlog() < MAX_EVENTS as u64 {
+            if (1..MAX_EVENTS as u64).contains(&self.backlog()) {
                 tokio::time::sleep_until(next_call).await;
             }
             let batch = blocking(&shared, move |shared| read(shared, cursor, most)).await;
