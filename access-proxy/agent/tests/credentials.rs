@@ -208,7 +208,8 @@ impl Setup {
 
 /// What the agent's heart-beat does.
 async fn register(member: &Membership) {
-    let spec = DbSpec::new(DbProtocol::Postgres, "127.0.0.1:5432", member.host_id().clone());
+    let mut spec = DbSpec::new(DbProtocol::Postgres, "127.0.0.1:5432", member.host_id().clone());
+    spec.admin_user = Some(AdminUser::new(Login::new("access-admin").unwrap()));
     put(&member.client(), DbDocument::new("orders", spec).to_json().unwrap()).await;
 }
 
@@ -344,10 +345,6 @@ async fn admin_users_certificates_are_kept_apart_and_made_where_auth_has_account
     assert!(matches!(denied, CredentialsError::Denied(_)), "{denied}");
     assert_eq!(setup.minted().await, 0);
 
-    let host = setup.member.host_id().clone();
-    let mut spec = DbSpec::new(DbProtocol::Postgres, "127.0.0.1:5432", host);
-    spec.admin_user = Some(AdminUser::new(Login::new("access-admin").unwrap()));
-    put(&setup.member.client(), DbDocument::new("orders", spec).to_json().unwrap()).await;
     let making =
         ROLE.replace(r#""spec":{"#, r#""spec":{"options":{"create_db_user_mode":"keep"},"#);
     put(&setup.admin, making.into()).await;
