@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 ///
 /// It is for whoever receives many events and keeps them as they come: each that
 /// [`Outline::read`] takes is one for [`Envelope::from_json`](super::Envelope::from_json) too,
-/// which costs several times as much.
+/// which makes values of all fields.
 ///
 /// ```
 /// use access_core::audit::Outline;
