@@ -286,7 +286,8 @@ fn daemon(name: &str, config: &Path) -> Process {
     Process::start(name, daemon_command(name, config))
 }
 
-fn daemon_command(name: &str, config: &Path) -> Command {
+/// A daemon of ours with a configuration, not started yet.
+pub fn daemon_command(name: &str, config: &Path) -> Command {
     let mut command = Command::new(bin(name));
     command.arg("--config").arg(config).env("RUST_BACKTRACE", "1");
     command

@@ -23,7 +23,7 @@ mod volume;
 
 pub use authorities::Authorities;
 pub use clock::off_by;
-pub use cluster::{Cluster, PASSWORD, Quickstart};
+pub use cluster::{Cluster, PASSWORD, Quickstart, daemon_command};
 pub use databases::{DbSite, Way};
 pub use impostor::{Impostor, ImpostorBuilder, Mask, Spoils};
 pub use memory::{Capture, Memory, contains, resident_kib};

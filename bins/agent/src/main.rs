@@ -75,7 +75,8 @@ async fn run(config: Config, flags: Flags) -> Result<(), Exit> {
     let data_dir = config.data_dir();
     access_daemon::prepare_data_dir(&data_dir).map_err(Exit::failed)?;
     let mut lifecycle = Lifecycle::start(&config, &["agent"]).await?;
-    let daemon = AgentDaemon::start(&config, &data_dir).await?;
+    let start = AgentDaemon::start(&config, &data_dir);
+    let Some(daemon) = lifecycle.started(start).await? else { return Ok(()) };
     let relabel = daemon.relabel();
     lifecycle.reload().follow("ssh_service.labels", move |config| {
         let config = overlay(config.clone(), &flags).map_err(|exit| exit.to_string())?;

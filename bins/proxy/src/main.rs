@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use access_daemon::config::{JoinMethod, JoinParams, OneOrMany};
-use access_daemon::{Config, DaemonFlags, Exit, Lifecycle, Signals};
+use access_daemon::{Config, DaemonFlags, Exit, Lifecycle};
 use clap::Parser;
 use proxy_daemon::ProxyDaemon;
 
@@ -70,13 +70,8 @@ async fn run(config: Config) -> Result<(), Exit> {
     let data_dir = config.data_dir();
     access_daemon::prepare_data_dir(&data_dir).map_err(Exit::failed)?;
     let mut lifecycle = Lifecycle::start(&config, &["proxy"]).await?;
-    // It may wait for the proxy before it to end, and a wish to stop does not.
-    let mut signals = Signals::listen().map_err(Exit::failed)?;
-    let daemon = tokio::select! {
-        started = ProxyDaemon::start(&config, &data_dir) => started?,
-        () = signals.stopped(|| {}) => return Ok(()),
-    };
-    drop(signals);
+    let start = ProxyDaemon::start(&config, &data_dir);
+    let Some(daemon) = lifecycle.started(start).await? else { return Ok(()) };
     lifecycle.reload().follow("proxy_service.https_keypairs", daemon.follow_web_key());
     let (readiness, host) = (lifecycle.readiness(), daemon.host().clone());
     let aside = async move {
