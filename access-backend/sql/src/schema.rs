@@ -16,7 +16,7 @@ const SETTING: &str = "storage.conn_string";
 /// What is there, and of which version.
 pub(crate) const FOUND: &str = "SELECT table_name, column_name, data_type FROM information_schema.columns \
     WHERE table_schema = current_schema() AND table_name IN \
-    ('backend_version', 'kv', 'kv_log', 'events', 'event_writers')";
+    ('backend_version', 'kv', 'kv_log', 'events', 'event_blocks', 'event_writers')";
 pub(crate) const VERSION: &str = "SELECT version FROM backend_version";
 
 /// The columns that statements rely on, and the words of both databases for their types.
@@ -31,6 +31,15 @@ const COLUMNS: &[(&str, &str, &[&str])] = &[
     ("events", "name", &["text"]),
     ("events", "user", &["text"]),
     ("events", "json", &["bytea"]),
+    ("event_blocks", "writer", &["bytea"]),
+    ("event_blocks", "first_seq", &["bigint"]),
+    ("event_blocks", "last_seq", &["bigint"]),
+    ("event_blocks", "first_time", &["bigint"]),
+    ("event_blocks", "last_time", &["bigint"]),
+    ("event_blocks", "count", &["bigint"]),
+    ("event_blocks", "names", &["text"]),
+    ("event_blocks", "users", &["text"]),
+    ("event_blocks", "body", &["bytea"]),
     ("event_writers", "writer", &["bytea"]),
     ("event_writers", "last_seq", &["bigint"]),
 ];

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access_backend::engine::Hub;
+use access_backend::engine::{Hub, packed};
 use access_backend::{
     Backend, Batch, Capabilities, Cursor, Error, EventPage, EventQuery, EventStore, Health, Item,
     Key, KeyRange, NewItem, Page, Position, Prefix, Revision, StoredEvent, UnixMillis, Watch,
@@ -230,6 +230,12 @@ impl EventStore for Sql {
         validate_events(&events)?;
         if events.is_empty() {
             return self.check_open().map(|()| 0);
+        }
+        let (events, blocks) = packed(events).await?;
+        if let Some(blocks) = blocks
+            && events::append_blocks(&self.shared, &blocks).await?
+        {
+            return Ok(events.len());
         }
         events::append(&self.shared, &events).await
     }

@@ -40,8 +40,10 @@ fn listed(engine: Engine) -> Vec<(&'static str, String)> {
         session_there,
         written,
         append_events,
+        append_blocks,
         last_seq,
         delete_events,
+        delete_blocks,
     } = engine.statements();
     let mut all = vec![
         ("of each connection, first", BANNER),
@@ -77,8 +79,10 @@ fn listed(engine: Engine) -> Vec<(&'static str, String)> {
         ("after a lost connection: until it is gone", session_there.unwrap_or_default()),
         ("after a lost connection: what it wrote", written),
         ("append", append_events),
+        ("append of many", append_blocks),
         ("last_seq", last_seq),
         ("delete_before", delete_events),
+        ("delete_before: of many", delete_blocks),
     ]);
     all.extend(match engine {
         Engine::Postgres => vec![
@@ -128,7 +132,8 @@ fn listed(engine: Engine) -> Vec<(&'static str, String)> {
     for (name, query) in
         [("search for all", broad), ("search for one name", one), ("search by everything", narrow)]
     {
-        all.push((name, events::statement(&query, 10).0));
+        let of_blocks = events::statement_of_blocks(&query, query.after.as_ref()).0;
+        all.extend([(name, events::statement(&query, 10).0), (name, of_blocks)]);
     }
     all.retain(|(_, text)| !text.is_empty());
     all
