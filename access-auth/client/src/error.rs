@@ -175,6 +175,42 @@ impl ClientError {
         }
     }
 
+    /// What came of several addresses of one service, as one error: the one that tells most, with
+    /// the causes of all others.
+    pub(crate) fn of_all(mut failures: Vec<(HostPort, Self)>) -> Self {
+        if let [_] = failures.as_slice()
+            && let Some((_, error)) = failures.pop()
+        {
+            return error;
+        }
+        let cause = |(address, error): &(HostPort, Self)| match error {
+            Self::Unreachable { why, .. } => format!("{address}: {why}"),
+            other => format!("{address}: {}", causes(other)),
+        };
+        let list = |failures: &[(HostPort, Self)]| {
+            failures.iter().map(cause).collect::<Vec<_>>().join("; ")
+        };
+        // Somebody who answers wrongly is worth more of a look than somebody who is away.
+        let told = failures.iter().position(|(_, err)| !matches!(err, Self::Unreachable { .. }));
+        let Some((address, error)) = told.map(|at| failures.remove(at)) else {
+            let why = list(&failures);
+            return Self::Unreachable { address: "any of the addresses".into(), why };
+        };
+        let others = list(&failures);
+        match error {
+            Self::WrongPeer { address, why } => {
+                Self::WrongPeer { address, why: format!("{why}; and {others}") }
+            }
+            Self::Untimely { address, why } => {
+                Self::Untimely { address, why: format!("{why} (and {others})") }
+            }
+            Self::Unauthenticated(why) => {
+                Self::Unauthenticated(format!("{address}: {why}; and {others}"))
+            }
+            other => other,
+        }
+    }
+
     /// The same error once more, for those that come out of making a connection: the transport
     /// hands them on by reference only.
     fn again(&self) -> Option<Self> {

@@ -114,8 +114,8 @@ impl Front {
                 return;
             }
         };
-        let auth = match self.parts.auth.connect().await {
-            Ok(auth) => auth,
+        let (replica, auth) = match self.parts.auth.connect(&*self.parts.clock).await {
+            Ok(connected) => connected,
             Err(err) => {
                 warn!("the auth service cannot be reached: {err}");
                 refuse_name(stream).await;
@@ -130,8 +130,11 @@ impl Front {
             drop(first);
             tokio::io::copy_bidirectional(&mut stream, &mut auth).await
         };
-        if let Err(err) = copied.await {
-            debug!("a connection to auth ended: {err}");
+        match copied.await {
+            // To a ClientHello there is always an answer.
+            Ok((_, 0)) => self.parts.auth.was_mute(replica, &*self.parts.clock),
+            Ok(_) => {}
+            Err(err) => debug!("a connection to auth ended: {err}"),
         }
     }
 
