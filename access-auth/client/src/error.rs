@@ -110,8 +110,15 @@ impl From<tonic::Status> for ClientError {
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
                 Self::Unreachable { address: "the auth service".into(), why: causes(&status) }
             }
-            // "transport error" alone says nothing.
-            _ => Self::Server(status.source().map_or(message, causes)),
+            // What a service says has no cause here: the connection broke under the call, such as
+            // that of a replica which died. "transport error" alone says nothing.
+            _ => match status.source() {
+                Some(cause) => {
+                    let why = format!("the connection broke ({})", causes(cause));
+                    Self::Unreachable { address: "the auth service".into(), why }
+                }
+                None => Self::Server(message),
+            },
         }
     }
 }
@@ -296,6 +303,17 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_breaks_is_no_fault_of_the_service() {
+        let broke = std::io::Error::other("peer closed connection without sending close_notify");
+        let error = ClientError::from(tonic::Status::from_error(Box::new(broke)));
+        assert!(
+            matches!(&error, ClientError::Unreachable { why, .. } if why.contains("close_notify"))
+        );
+        let error = ClientError::from(tonic::Status::unknown("it failed"));
+        assert!(matches!(error, ClientError::Server(why) if why == "it failed"));
+    }
 
     #[test]
     fn a_clock_that_is_off_is_told_by_how_much() {
