@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use access_backend::{Backend, Sqlite, SqliteOptions};
 use access_e2e::{Cluster, Done, Postgres, Process, Volume, bin, off_by, run, without};
@@ -162,7 +163,9 @@ impl OnPostgres {
     }
 
     fn command(&self, conn_string: &str) -> Command {
-        let config = self.dir.path().join("auth.yaml");
+        static CONFIGS: AtomicUsize = AtomicUsize::new(0);
+        let number = CONFIGS.fetch_add(1, Ordering::Relaxed);
+        let config = self.dir.path().join(format!("auth-{number}.yaml"));
         let text = format!(
             "access:\n  data_dir: {}\n  log: {{ format: json }}\n  storage:\n    type: postgres\n    \
              conn_string: \"{conn_string}\"\nauth_service:\n  listen_addr: 127.0.0.1:0\n  \
@@ -222,11 +225,9 @@ fn a_database_that_will_not_do() {
     let mut site = OnPostgres::new();
     // Before there is anything.
     let good = site.good();
-    let done = site.refuses(
-        "postgres://access@db.invalid/x?sslmode=disable&connect_timeout=1",
-        "storage.conn_string",
-    );
-    assert!(done.err.contains("db.invalid"), "{done:?}");
+    // One that is nowhere is waited for, for half a minute.
+    let mut nowhere = site.command("postgres://access@db.invalid/x?sslmode=disable");
+    let nowhere = std::thread::spawn(move || run(&mut nowhere, ""));
     site.refuses(&format!("{good}&sslmod=disable"), "sslmode");
     site.store.sql("create role poor login");
     let poor = site.store.conn_string("poor", "access_backend");
@@ -255,14 +256,14 @@ fn a_database_that_will_not_do() {
     site.ctl(&["users", "add", "alice", "--roles=access"], "").ok();
     // What is too large is not written, not even in part, and the limit is told.
     let large = format!(
-        "kind: role\nversion: v1\nmetadata: {{ name: large }}\nspec: {{ allow: {{ logins: [\"{}\"] }} }}\n",
+        "kind: role\nversion: v1\nmetadata: {{ name: large, description: \"{}\" }}\nspec: {{}}\n",
         "x".repeat(1_100_000)
     );
     let done = site.ctl(&["create", "-f", "-"], &large);
     assert!(done.code != 0 && done.err.contains("limit"), "{:.400}", format!("{done:?}"));
     assert!(!site.ctl(&["get", "role"], "").ok().out.contains("large"));
     // It becomes a replica under Auth, and a primary again.
-    site.store.sql("alter system set default_transaction_read_only = on; ");
+    site.store.sql("alter system set default_transaction_read_only = on");
     site.store.sql("select pg_reload_conf()");
     let refused = |site: &OnPostgres| {
         let done = site.ctl(&["users", "add", "bob", "--roles=access"], "");
@@ -278,14 +279,16 @@ fn a_database_that_will_not_do() {
     };
     assert!(done.code == 5 && done.err.contains("cannot use its store"), "{done:?}");
     process.wait_for("why", |line| line.contains("is a read-only replica").then_some(()));
-    site.store.sql(
-        "set default_transaction_read_only = off; alter system reset default_transaction_read_only",
-    );
+    site.store.sql("alter system reset default_transaction_read_only");
     site.store.sql("select pg_reload_conf()");
     while let Some(done) = refused(&site) {
         assert!(std::time::Instant::now() < until, "{done:?}");
     }
     end(process);
+
+    let done =
+        nowhere.join().unwrap().fails(1, "storage.conn_string: postgres://access@db.invalid/x");
+    assert!(done.err.contains("check host and port"), "{done:?}");
 
     // Somebody was at the tables.
     site.sql("update backend_version set version = 99");
