@@ -101,6 +101,7 @@ mod events;
 mod hub;
 mod item;
 mod key;
+mod lease;
 mod memory;
 mod page;
 mod sqlite;
@@ -118,6 +119,7 @@ pub use events::{
 };
 pub use item::{Item, MAX_VALUE_BYTES, NewItem, Value};
 pub use key::{Key, KeyRange, MAX_KEY_BYTES, Prefix};
+pub use lease::{Held, Lease, Once};
 pub use memory::{Memory, MemoryOptions};
 pub use sqlite::{Sqlite, SqliteOptions};
 pub use token::{Cursor, Position, Revision};

@@ -18,6 +18,7 @@ mod impostor;
 mod memory;
 mod postgres;
 mod process;
+mod replicas;
 mod run;
 mod volume;
 
@@ -29,5 +30,6 @@ pub use impostor::{Impostor, ImpostorBuilder, Mask, Spoils};
 pub use memory::{Capture, Memory, contains, resident_kib};
 pub use postgres::Postgres;
 pub use process::Process;
+pub use replicas::Replicas;
 pub use run::{Done, bin, run, without};
 pub use volume::Volume;

@@ -53,6 +53,7 @@ mod options;
 mod passwords;
 mod recordings;
 mod resources;
+mod seal;
 mod secrets;
 mod serve;
 mod service;
@@ -61,11 +62,11 @@ mod users;
 mod visit;
 
 pub use caller::Caller;
-pub use cluster::SEAL_KEY_ENV;
 pub use error::{Error, Result};
 pub use limits::Rate;
 pub use options::{Limits, Options, Storage};
 pub use recordings::recordings_at;
+pub use seal::SEAL_KEY_ENV;
 pub use service::AuthService;
 pub use store::StoreClock;
 

@@ -112,7 +112,7 @@ impl Shared {
     }
 
     /// Expiry is judged by the clocks of several machines, so that they have to agree.
-    async fn check_clock(&self) -> Result<(), Error> {
+    pub(crate) async fn check_clock(&self) -> Result<(), Error> {
         let Some(most) = self.options.max_clock_skew else { return Ok(()) };
         let theirs: f64 = repeat!(self, conn => {
             let text = "SELECT extract(epoch FROM clock_timestamp())::float8";

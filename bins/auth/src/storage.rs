@@ -104,7 +104,14 @@ async fn open_sql(
     if let Some(cron) = &storage.ttl_job_cron {
         options.ttl_job_cron.clone_from(cron);
     }
-    let store = Sql::open(options).await.map_err(Exit::failed)?;
+    let store = Sql::open(options).await.map_err(|error| match error {
+        // It has been waited for.
+        access_backend::Error::Unavailable { detail } => Exit::failed(format!(
+            "storage.conn_string: {detail}; check host and port, and that the database runs and \
+             can be reached from here"
+        )),
+        other => Exit::failed(other),
+    })?;
     Ok(Storage::from(Arc::new(store)))
 }
 

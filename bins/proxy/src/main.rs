@@ -22,9 +22,10 @@ struct Flags {
     /// Where clients reach this proxy, HOST:PORT.
     #[arg(long, value_name = "HOST:PORT")]
     public_addr: Option<String>,
-    /// The Auth Service, HOST:PORT.
-    #[arg(long, value_name = "HOST:PORT")]
-    auth_server: Option<String>,
+    /// The Auth Service, HOST:PORT; of several replicas all, with commas between them or by more
+    /// flags.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    auth_server: Vec<String>,
     /// The join token, or better the path of a file that holds it: other users of this machine
     /// can see arguments.
     #[arg(long, value_name = "TOKEN|PATH")]
@@ -51,8 +52,8 @@ fn overlay(mut config: Config, flags: Flags) -> Result<Config, Exit> {
     if let Some(public) = flags.public_addr {
         config.proxy_service.public_addr = Some(OneOrMany::One(public));
     }
-    if let Some(auth) = flags.auth_server {
-        config.access.auth_server = Some(OneOrMany::One(auth));
+    if let Some(auth) = OneOrMany::of_flag(flags.auth_server) {
+        config.access.auth_server = Some(auth);
     }
     if let Some(token_name) = flags.token {
         config.access.join_params = Some(JoinParams { method: JoinMethod::Token, token_name });
