@@ -101,6 +101,7 @@ mod hub;
 mod item;
 mod key;
 mod memory;
+pub mod migrate;
 mod page;
 mod sqlite;
 mod sweeper;

@@ -42,6 +42,8 @@ pub struct Sqlite {
     readers: Arc<Readers>,
     jobs: RwLock<Option<mpsc::Sender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Another process may have the file; nothing is written here.
+    reading: bool,
     _sweeper: Option<Sweeper>,
 }
 
@@ -89,8 +91,40 @@ impl Sqlite {
             readers,
             jobs: RwLock::new(Some(jobs)),
             writer: Mutex::new(Some(thread)),
+            reading: false,
             _sweeper: sweeper,
         })
+    }
+
+    /// Opens the file to read what is in it, also while another process has it open. Nothing is made, checked as a
+    /// whole or brought to a newer version; writes and watches are refused.
+    ///
+    /// # Errors
+    /// As [`Sqlite::open`], and [`Error::Unavailable`] where the file is of an older version, or not there.
+    pub async fn open_to_read(options: SqliteOptions) -> Result<Self, Error> {
+        let SqliteOptions { path, clock, .. } = options.clone();
+        let readers = Readers::new(path.clone(), options.readers);
+        let checked = path.clone();
+        readers
+            .run(readers::Purpose::Read, move |connection| schema::check_current(connection, &checked))
+            .await?;
+        Ok(Self {
+            path,
+            clock,
+            hub: Hub::new(1),
+            readers,
+            jobs: RwLock::new(None),
+            writer: Mutex::new(None),
+            reading: true,
+            _sweeper: None,
+        })
+    }
+
+    fn check_writable(&self) -> Result<(), Error> {
+        match self.reading {
+            true => Err(Error::invalid("use", "the store was opened to be read")),
+            false => Ok(()),
+        }
     }
 
     /// The database file.
@@ -99,6 +133,7 @@ impl Sqlite {
     }
 
     fn jobs(&self) -> Result<mpsc::Sender<Job>, Error> {
+        self.check_writable()?;
         self.jobs.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::Closed)
     }
 

@@ -72,6 +72,7 @@ impl Backend for Sqlite {
     }
 
     async fn watch(&self, prefixes: &[Prefix], from: Option<Position>) -> Result<Watch, Error> {
+        self.check_writable()?;
         let prefixes = Prefix::disjoint(prefixes);
         let subscription = self.hub.subscribe(&prefixes)?;
         let request =
