@@ -37,6 +37,7 @@ pub(crate) struct Found {
 /// Finds the store's cluster, or makes it.
 pub(crate) async fn find_or_make(backend: &dyn Backend, options: &Options) -> Result<Found> {
     prepare_dir(&options.data_dir)?;
+    access_backend::migrate::check_usable(backend).await?;
     if let Some(found) = find(backend, options, false).await? {
         return Ok(found);
     }
@@ -48,7 +49,8 @@ pub(crate) async fn find_or_make(backend: &dyn Backend, options: &Options) -> Re
         )
     })?;
     let keys = SoftwareKeyStore::new(sealing_key(options, true)?);
-    let batch = make(&cluster, options, &keys)?;
+    let batch =
+        make(&cluster, options, &keys)?.when(access_backend::migrate::unused()?);
     match backend.batch(batch).await {
         Ok(_) => {}
         // Another replica was faster.

@@ -9,6 +9,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use crate::errors::Failure;
 use crate::pool::{Pool, jittered};
+use crate::statements::cockroachdb::retention;
 use crate::{Engine, SqlOptions};
 
 const SETTING: &str = "storage.conn_string";
@@ -134,6 +135,17 @@ async fn attempt(pool: &Pool, options: &SqlOptions, deadline: Instant) -> Result
         }
         conn.set_open(false);
     }
+    if options.engine == Engine::CockroachDb
+        && let Some(ttl) = options.event_ttl
+    {
+        let days = (ttl.as_secs() / 86_400).max(1);
+        let cron = options.ttl_job_cron.replace('\'', "\'\'");
+        let there = rows(&run(retention::FOUND).await?).concat().concat();
+        if !(there.contains(&format!("\'{days} days\'")) && there.contains(&cron)) {
+            let set = retention::SET.replace("{days}", &days.to_string());
+            run(&set.replace("{ttl_job_cron}", &cron)).await?;
+        }
+    }
     let found = rows(&run(FOUND).await?);
     let log = if options.engine == Engine::Postgres { LOG_COLUMNS } else { &[] };
     for (table, column, kinds) in COLUMNS.iter().chain(log) {
@@ -153,7 +165,7 @@ async fn attempt(pool: &Pool, options: &SqlOptions, deadline: Instant) -> Result
     Ok(())
 }
 
-fn rows(answers: &[SimpleQueryMessage]) -> Vec<Vec<String>> {
+pub(crate) fn rows(answers: &[SimpleQueryMessage]) -> Vec<Vec<String>> {
     let texts = answers.iter().filter_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => Some(
             (0..row.len())
@@ -165,6 +177,6 @@ fn rows(answers: &[SimpleQueryMessage]) -> Vec<Vec<String>> {
     texts.collect()
 }
 
-fn version(answers: &[SimpleQueryMessage]) -> Option<i64> {
+pub(crate) fn version(answers: &[SimpleQueryMessage]) -> Option<i64> {
     rows(answers).first()?.first()?.parse().ok()
 }

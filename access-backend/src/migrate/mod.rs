@@ -24,12 +24,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::digest::Digest;
-pub use self::marks::{MARKS, check_usable, unused};
 use self::marks::{Copying, Moved, copying, copying_key, moved, moved_key, written};
+pub use self::marks::{MARKS, check_usable, unused};
 pub use self::pass::Pass;
 use crate::{
-    Backend, Batch, Clock, Condition, Error, EventQuery, EventStore, Key, KeyRange, Operation, Prefix,
-    Revision, SystemClock, UnixMillis,
+    Backend, Batch, Clock, Condition, Error, EventQuery, EventStore, Key, KeyRange, Operation,
+    Prefix, Revision, SystemClock, UnixMillis,
 };
 
 /// How often the last pass is repeated until it finds nothing to write.
@@ -182,6 +182,11 @@ impl Migration {
         Ok(Self { to: to.clone(), options, id, mark, resumed })
     }
 
+    /// How far the pass is that runs.
+    pub fn progress(&self) -> &Progress {
+        &self.options.progress
+    }
+
     /// Whether an earlier attempt is gone on with.
     pub fn resumed(&self) -> bool {
         self.resumed
@@ -192,7 +197,11 @@ impl Migration {
     ///
     /// # Errors
     /// [`Error::ConditionFailed`] where another process has taken the migration over; those of the engines.
-    pub async fn copy(&self, from: &Place, events_since: Option<UnixMillis>) -> Result<Pass, Error> {
+    pub async fn copy(
+        &self,
+        from: &Place,
+        events_since: Option<UnixMillis>,
+    ) -> Result<Pass, Error> {
         pass::run(self.work(from), events_since).await
     }
 
@@ -206,16 +215,7 @@ impl Migration {
     /// [`Error::Invalid`] where the sides stay different: somebody still writes to `from`, or `to` holds what is not
     /// `from`'s. Nothing is undone then; repeat it. Those of the engines.
     pub async fn finish(&self, from: &Place) -> Result<Moving, Error> {
-        let mark = Moved { id: self.id.clone(), to: self.to.name.clone() };
-        let key = moved_key()?;
-        let held = moved(&*from.backend).await?;
-        let condition = match held {
-            Some(held) if held.value.id == self.id => Condition::revision(key.clone(), held.revision),
-            Some(held) => return Err(Error::Moved { to: held.value.to }),
-            None => Condition::absent(key.clone()),
-        };
-        let batch = Batch::new().when(condition).then(Operation::Put(written(key, &mark)?));
-        from.backend.batch(batch).await?;
+        self.close(from).await?;
         let mut last = None;
         for _ in 0..LAST_PASSES {
             let pass = pass::run(self.work(from), None).await?;
@@ -231,6 +231,26 @@ impl Migration {
              empty the second, and repeat this",
             from.name, self.to.name
         )))
+    }
+
+    /// Marks `from` as moved, so that nobody begins to use it any more. [`Migration::finish`] does it first; where
+    /// several processes may share `from`, do it before looking whether they are gone.
+    ///
+    /// # Errors
+    /// [`Error::Moved`] where it was moved elsewhere; those of the engine.
+    pub async fn close(&self, from: &Place) -> Result<(), Error> {
+        let mark = Moved { id: self.id.clone(), to: self.to.name.clone() };
+        let key = moved_key()?;
+        let held = moved(&*from.backend).await?;
+        let condition = match held {
+            Some(held) if held.value.id == self.id => {
+                Condition::revision(key.clone(), held.revision)
+            }
+            Some(held) => return Err(Error::Moved { to: held.value.to }),
+            None => Condition::absent(key.clone()),
+        };
+        let batch = Batch::new().when(condition).then(Operation::Put(written(key, &mark)?));
+        from.backend.batch(batch).await.map(drop)
     }
 
     fn work<'a>(&'a self, from: &'a Place) -> pass::Work<'a> {
@@ -284,7 +304,12 @@ pub async fn undo(from: &Place) -> Result<String, Error> {
 }
 
 /// What the target has to be, where no migration was begun there.
-async fn check_target(to: &Place, who: &Identity, ours: &str, batch: Batch) -> Result<Batch, Error> {
+async fn check_target(
+    to: &Place,
+    who: &Identity,
+    ours: &str,
+    batch: Batch,
+) -> Result<Batch, Error> {
     let Some(held) = identity(to, who).await? else {
         let one = EventQuery { limit: 1, ..EventQuery::default() };
         let empty = to.backend.range(&KeyRange::all(), 1, None).await?.items.is_empty()

@@ -11,8 +11,9 @@ use super::digest::{Digest, Hasher, expiry};
 use super::marks::{MARKS, copying_key};
 use super::{MigrateOptions, Place};
 use crate::{
-    Batch, Condition, Cursor, Error, EventCursor, EventOrder, EventQuery, Item, KeyRange, MAX_APPEND_EVENTS,
-    MAX_EVENT_PAGE, MAX_PAGE_ITEMS, NewItem, Operation, Revision, StoredEvent, UnixMillis,
+    Batch, Condition, Cursor, Error, EventCursor, EventOrder, EventQuery, Item, KeyRange,
+    MAX_APPEND_EVENTS, MAX_EVENT_PAGE, MAX_PAGE_ITEMS, NewItem, Operation, Revision, StoredEvent,
+    UnixMillis,
 };
 
 /// What is written in one transaction at most.
@@ -40,7 +41,8 @@ pub struct Pass {
 impl Pass {
     /// Whether both were the same already.
     pub fn changed_nothing(&self) -> bool {
-        let done = self.rows_written + self.rows_deleted + self.events_appended + self.events_strange;
+        let done =
+            self.rows_written + self.rows_deleted + self.events_appended + self.events_strange;
         done == 0 && self.rows.0 == self.rows.1 && self.events.0 == self.events.1
     }
 }

@@ -44,6 +44,8 @@ pub struct Sqlite {
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Another process may have the file; nothing is written here.
     reading: bool,
+    /// How long events are kept.
+    event_days: Option<u64>,
     _sweeper: Option<Sweeper>,
 }
 
@@ -77,7 +79,8 @@ impl Sqlite {
         let sweeper = match options.sweep_every {
             Some(every) => {
                 let jobs = jobs.downgrade();
-                let sweeper = Sweeper::start(every, move || writer::sweep(&jobs));
+                let (clock, ttl) = (options.clock.clone(), options.event_ttl);
+                let sweeper = Sweeper::start(every, move || writer::sweep(&jobs, clock.now(), ttl));
                 Some(sweeper.map_err(|error| {
                     Error::unavailable(format!("no thread for the sweeper: {error}"))
                 })?)
@@ -92,6 +95,7 @@ impl Sqlite {
             jobs: RwLock::new(Some(jobs)),
             writer: Mutex::new(Some(thread)),
             reading: false,
+            event_days: options.event_ttl.map(|ttl| ttl.as_secs() / 86_400),
             _sweeper: sweeper,
         })
     }
@@ -106,7 +110,9 @@ impl Sqlite {
         let readers = Readers::new(path.clone(), options.readers);
         let checked = path.clone();
         readers
-            .run(readers::Purpose::Read, move |connection| schema::check_current(connection, &checked))
+            .run(readers::Purpose::Read, move |connection| {
+                schema::check_current(connection, &checked)
+            })
             .await?;
         Ok(Self {
             path,
@@ -116,6 +122,7 @@ impl Sqlite {
             jobs: RwLock::new(None),
             writer: Mutex::new(None),
             reading: true,
+            event_days: None,
             _sweeper: None,
         })
     }

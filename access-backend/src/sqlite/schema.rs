@@ -175,7 +175,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
     transaction.commit().map_err(&sql)
 }
 
-fn version(connection: &Connection, path: &Path) -> Result<i64, Error> {
+pub(super) fn version(connection: &Connection, path: &Path) -> Result<i64, Error> {
     connection
         .query_row("SELECT version FROM backend_version", (), |row| row.get(0))
         .map_err(errors::sql(path))

@@ -97,14 +97,17 @@ pub async fn move_it(from: &Place, to: &Place, clock: &Arc<ManualClock>) -> Movi
     assert_eq!(moving.rows.count, ROWS as u64 + 3);
     assert_eq!(moving.events.count, EVENTS + 5 + 2);
     check_usable(&*to.backend).await.unwrap();
-    assert!(matches!(check_usable(&*from.backend).await, Err(Error::Moved { to: name }) if name == to.name));
+    assert!(
+        matches!(check_usable(&*from.backend).await, Err(Error::Moved { to: name }) if name == to.name)
+    );
     moving
 }
 
 /// Everything of one is in the other, looked at without the code that copies.
 pub async fn same(from: &Place, to: &Place) {
     let rows = async |place: &Place| {
-        let rows = access_backend::read_all(&*place.backend, &KeyRange::all(), 100_000).await.unwrap();
+        let rows =
+            access_backend::read_all(&*place.backend, &KeyRange::all(), 100_000).await.unwrap();
         let rows = rows.into_iter().filter(|row| !row.key.as_str().starts_with("/backend/"));
         let far = |at: UnixMillis| UnixMillis(at.0.min(253_402_300_800_000));
         rows.map(|row| (row.key, row.value, row.expires.map(far))).collect::<Vec<_>>()

@@ -61,6 +61,11 @@ impl Place {
         let auth_server =
             auth_server.map(|text| HostPort::parse(text, 3025).map_err(Exit::usage)).transpose()?;
         let proxy = global.proxy.as_deref().map(access_daemon::parse_proxy).transpose()?;
+        if global.config.is_some() && (auth_server.is_some() || global.identity.is_some()) {
+            return Err(Exit::usage(
+                "--config is the Auth Service's on this host: leave out --auth-server and --identity",
+            ));
+        }
         if let Some(dir) = &global.data_dir {
             if auth_server.is_some() || global.identity.is_some() {
                 return Err(Exit::usage(

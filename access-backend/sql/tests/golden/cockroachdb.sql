@@ -49,6 +49,9 @@ SELECT value, expires, revision FROM kv WHERE key = $1 AND (expires IS NULL OR e
 -- range, and a watch's snapshot
 SELECT key, value, expires, revision FROM kv WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4;
 
+-- a list that may be some seconds old
+SELECT key, value, expires, revision FROM kv AS OF SYSTEM TIME follower_read_timestamp() WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4;
+
 -- after a refusal
 SELECT revision FROM kv WHERE key = $1 AND (expires IS NULL OR expires > $2);
 
@@ -106,6 +109,39 @@ SELECT last_seq FROM event_writers WHERE writer = $1;
 -- delete_before
 DELETE FROM events WHERE time < $1 ORDER BY time, writer, seq LIMIT $2;
 
+-- migrating: who else is there
+SELECT application_name, client_address FROM [SHOW CLUSTER SESSIONS] WHERE user_name = current_user() AND application_name NOT LIKE '$ internal%' AND application_name <> '{name}';
+
+-- of a start: how long events are kept
+SELECT create_statement FROM [SHOW CREATE TABLE events];
+
+-- of a start: if that is not what the configuration says
+ALTER TABLE events SET (ttl_expiration_expression = '(TIMESTAMP ''1970-01-01 00:00:00'' + "time" * INTERVAL ''1 millisecond'' + INTERVAL ''{days} days'') AT TIME ZONE ''UTC''', ttl_job_cron = '{ttl_job_cron}');
+
+-- backend status: the regions
+SELECT region, "primary", secondary FROM [SHOW REGIONS FROM DATABASE];
+
+-- backend status: what is outlived
+SELECT survival_goal FROM [SHOW SURVIVAL GOAL FROM DATABASE];
+
+-- backend multi-region: those that there are
+SELECT region FROM [SHOW REGIONS FROM CLUSTER];
+
+-- backend multi-region
+ALTER DATABASE {database} SET PRIMARY REGION {region};
+
+-- backend multi-region
+ALTER DATABASE {database} ADD REGION IF NOT EXISTS {region};
+
+-- backend multi-region
+ALTER DATABASE {database} SET SECONDARY REGION {region};
+
+-- backend multi-region
+ALTER DATABASE {database} SURVIVE REGION FAILURE;
+
+-- backend multi-region
+ALTER DATABASE {database} SURVIVE ZONE FAILURE;
+
 -- of the feed's connection
 SET statement_timeout = 0;
 
@@ -132,3 +168,12 @@ SELECT writer, seq, time, name, "user", json FROM events WHERE true AND name = $
 
 -- search by everything
 SELECT writer, seq, time, name, "user", json FROM events WHERE true AND time >= $1 AND time < $2 AND "user" = $3 AND name = ANY ($4) AND (time, writer, seq) > ($5, $6, $7) ORDER BY time ASC, writer ASC, seq ASC LIMIT $8;
+
+-- search in what is past
+SELECT writer, seq, time, name, "user", json FROM events AS OF SYSTEM TIME follower_read_timestamp() WHERE true AND time < $1 ORDER BY time DESC, writer DESC, seq DESC LIMIT $2;
+
+-- backend status: latency
+SELECT 1;
+
+-- backend status: rows
+SELECT count(*) FROM kv;

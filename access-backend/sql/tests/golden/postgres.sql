@@ -64,6 +64,9 @@ SELECT value, expires, revision FROM kv WHERE key = $1 AND (expires IS NULL OR e
 -- range, and a watch's snapshot
 SELECT key, value, expires, revision FROM kv WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4;
 
+-- a list that may be some seconds old
+SELECT key, value, expires, revision FROM kv WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4;
+
 -- after a refusal
 SELECT revision FROM kv WHERE key = $1 AND (expires IS NULL OR expires > $2);
 
@@ -124,6 +127,9 @@ SELECT last_seq FROM event_writers WHERE writer = $1;
 -- delete_before
 DELETE FROM events WHERE (writer, seq) IN (SELECT writer, seq FROM events WHERE time < $1 ORDER BY time, writer, seq LIMIT $2);
 
+-- migrating: who else is there
+SELECT coalesce(application_name, ''), coalesce(client_addr::text, 'this host') FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') = 'client backend' AND application_name <> '{name}';
+
 -- of the feed's connection
 SET synchronous_commit = off; SET default_transaction_isolation = 'read committed'; LISTEN access_kv;
 
@@ -171,3 +177,9 @@ SELECT writer, seq, time, name, "user", json FROM events WHERE true AND name = $
 
 -- search by everything
 SELECT writer, seq, time, name, "user", json FROM events WHERE true AND time >= $1 AND time < $2 AND "user" = $3 AND name = ANY ($4) AND (time, writer, seq) > ($5, $6, $7) ORDER BY time ASC, writer ASC, seq ASC LIMIT $8;
+
+-- backend status: latency
+SELECT 1;
+
+-- backend status: rows
+SELECT count(*) FROM kv;

@@ -1,6 +1,7 @@
 //! Commands and flags.
 
 mod auth;
+mod backend;
 mod documents;
 mod people;
 mod records;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use access_daemon::OutputFormat;
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use backend::{BackendCommand, MigrateArgs, MultiRegionArgs, SurviveArg};
 pub(crate) use auth::{AuthCommand, ExportType, SignArgs, SignFormat};
 pub(crate) use documents::{CreateArgs, GetArgs, GetFormat, LockArgs, LockFlags};
 pub(crate) use people::{
@@ -43,6 +45,10 @@ pub(crate) struct Global {
     /// of them holds a cluster.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// The Auth Service's configuration on this host: it says which data directory and which store
+    /// there are.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// The Auth Service's address.
     #[arg(long, global = true, value_name = "HOST[:PORT]")]
     pub(crate) auth_server: Option<String>,
@@ -140,6 +146,11 @@ pub(crate) enum Command {
     ///
     /// Example: accessctl lock --user=alice --ttl=2h --message="laptop stolen"
     Lock(LockArgs),
+    /// The store that the cluster's state is in.
+    ///
+    /// Example: accessctl backend status
+    #[command(subcommand)]
+    Backend(BackendCommand),
     /// Print a completion script for a shell.
     ///
     /// Example: accessctl completions bash > /etc/bash_completion.d/accessctl
