@@ -123,12 +123,14 @@ fn a_cluster_moves_to_postgres_and_back_with_people_in_it() {
     let before = events(&cluster);
     stop_auth(&mut cluster);
     echo("without auth");
-    moving.wait_for("that it is done", |line| line.contains("the same on both sides").then_some(()));
+    moving
+        .wait_for("that it is done", |line| line.contains("the same on both sides").then_some(()));
     let said = moving.output();
     assert_eq!(moving.wait(), Some(0), "{said}");
 
     // The old one is the old one.
-    run(Command::new(bin("auth")).arg("--config").arg(&old), "").fails(1, "was moved to postgres://");
+    run(Command::new(bin("auth")).arg("--config").arg(&old), "")
+        .fails(1, "was moved to postgres://");
     start_auth(&mut cluster, &new);
     let status = engine(&cluster);
     assert_eq!(status["engine"], "postgres");
@@ -164,7 +166,8 @@ fn a_cluster_moves_to_postgres_and_back_with_people_in_it() {
     });
     assert!(line.contains("access from this host"), "{line}");
     stop_auth(&mut cluster);
-    moving.wait_for("that it is done", |line| line.contains("the same on both sides").then_some(()));
+    moving
+        .wait_for("that it is done", |line| line.contains("the same on both sides").then_some(()));
     assert_eq!(moving.wait(), Some(0));
     run(Command::new(bin("auth")).arg("--config").arg(&new), "").fails(1, "was moved to sqlite:");
     start_auth(&mut cluster, &old);

@@ -49,8 +49,7 @@ pub(crate) async fn find_or_make(backend: &dyn Backend, options: &Options) -> Re
         )
     })?;
     let keys = SoftwareKeyStore::new(sealing_key(options, true)?);
-    let batch =
-        make(&cluster, options, &keys)?.when(access_backend::migrate::unused()?);
+    let batch = make(&cluster, options, &keys)?.when(access_backend::migrate::unused()?);
     match backend.batch(batch).await {
         Ok(_) => {}
         // Another replica was faster.

@@ -33,8 +33,8 @@ pub fn event(writer: &str, seq: u64, time: i64) -> StoredEvent {
         writer: writer.into(),
         seq,
         time: UnixMillis(NOW.0 + time),
-        name: if seq % 2 == 0 { "session.start" } else { "exec" }.into(),
-        user: (seq % 3 == 0).then(|| "daniëlle".into()),
+        name: if seq.is_multiple_of(2) { "session.start" } else { "exec" }.into(),
+        user: seq.is_multiple_of(3).then(|| "daniëlle".into()),
         json: format!("{{\"seq\":{seq},\"text\":\"\\u0000 ü\"}}").into(),
     }
 }

@@ -34,12 +34,7 @@ pub(crate) async fn migrate(args: MigrateArgs) -> Result<(), Exit> {
     done.and(closed)
 }
 
-async fn run(
-    from: &StoreAt,
-    to: &Opened,
-    deadline: Instant,
-    copy_only: bool,
-) -> Result<(), Exit> {
+async fn run(from: &StoreAt, to: &Opened, deadline: Instant, copy_only: bool) -> Result<(), Exit> {
     let mut source = Opened::to_read(from).await?;
     let migration =
         Migration::begin(&source.place, &to.place, options()?).await.map_err(Exit::failed)?;
@@ -180,9 +175,9 @@ fn name_of_connections() -> String {
 }
 
 fn parse(text: &str) -> Result<StoreAt, String> {
-    let (scheme, rest) = text
-        .split_once(':')
-        .ok_or_else(|| format!("{text:?} is no store: sqlite:PATH, postgres://… or cockroachdb://…"))?;
+    let (scheme, rest) = text.split_once(':').ok_or_else(|| {
+        format!("{text:?} is no store: sqlite:PATH, postgres://… or cockroachdb://…")
+    })?;
     let engine = match scheme {
         "sqlite" if rest.trim_start_matches('/').is_empty() => {
             return Err("sqlite: takes the path of a file".into());
@@ -196,12 +191,15 @@ fn parse(text: &str) -> Result<StoreAt, String> {
             ));
         }
     };
-    let options = SqlOptions::new(engine, &format!("postgres:{rest}")).map_err(|err| err.to_string())?;
+    let options =
+        SqlOptions::new(engine, &format!("postgres:{rest}")).map_err(|err| err.to_string())?;
     if options.conn.has_password() {
-        return Err("a password in an argument is seen by every process of this machine: write the \
+        return Err(
+            "a password in an argument is seen by every process of this machine: write the \
                     connection string into a configuration file, and name that by --from-config or \
                     --to-config"
-            .into());
+                .into(),
+        );
     }
     Ok(StoreAt::Sql(Box::new(options)))
 }

@@ -2,7 +2,6 @@
 
 mod audit;
 mod backend;
-mod migrate;
 mod create;
 mod databases;
 mod edit;
@@ -10,6 +9,7 @@ mod export;
 mod get;
 mod invitation;
 mod lock;
+mod migrate;
 mod nodes;
 mod recordings;
 mod sign;
@@ -24,8 +24,8 @@ use access_daemon::{Exit, note, print};
 use clap::CommandFactory;
 
 use crate::cli::{
-    AuditCommand, AuthCommand, BackendCommand, Cli, Command, DbCommand, NodesCommand, Pair, RecordingsCommand,
-    TokensCommand, UsersCommand,
+    AuditCommand, AuthCommand, BackendCommand, Cli, Command, DbCommand, NodesCommand, Pair,
+    RecordingsCommand, TokensCommand, UsersCommand,
 };
 use crate::cluster::Cluster;
 use crate::kinds::Named;
