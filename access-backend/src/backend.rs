@@ -3,6 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use serde::Serialize;
 
 use crate::{
     Batch, Cursor, Error, Item, Key, KeyRange, NewItem, Position, Prefix, Revision, UnixMillis,
@@ -40,6 +41,19 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         limit: usize,
         after: Option<&Cursor>,
     ) -> Result<Page, Error>;
+
+    /// The same for a list that may be some seconds old: an engine with copies nearby reads those.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    async fn range_lately(
+        &self,
+        range: &KeyRange,
+        limit: usize,
+        after: Option<&Cursor>,
+    ) -> Result<Page, Error> {
+        self.range(range, limit, after).await
+    }
 
     /// Writes a row that is not there yet.
     ///
@@ -118,6 +132,14 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Why it can't.
     async fn health(&self) -> Result<Health, Error>;
 
+    /// What an administrator wants to know of the store. It may count rows: not for every second.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    async fn report(&self) -> Result<Report, Error> {
+        Ok(Report::default())
+    }
+
     /// Finishes the writes that were accepted, ends watches with [`Error::Closed`] and lets go of files. Closing twice
     /// is the same as once.
     ///
@@ -169,6 +191,49 @@ impl Health {
     pub const fn new(watches: usize, pending_writes: usize) -> Self {
         Self { watches, pending_writes }
     }
+}
+
+/// What an administrator wants to know of a store; `None` for what an engine does not have or does not know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Where it is, without secrets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// What the engine calls its own version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Which version of our tables is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<i64>,
+    /// Rows that are stored, expired ones that are still there among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// How long the shortest question takes, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<u64>,
+    /// How long ago it was certain that watches miss nothing, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feed_lag_ms: Option<u64>,
+    /// The regions of the database, the primary one first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<StoreRegion>,
+    /// What the database outlives: `region` or `zone`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub survival_goal: Option<String>,
+    /// For how many days events are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_days: Option<u64>,
+}
+
+/// A region of a database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoreRegion {
+    /// Its name.
+    pub name: String,
+    /// Where what has to be decided is decided.
+    pub primary: bool,
+    /// Where that goes when the primary region is lost.
+    pub secondary: bool,
 }
 
 /// Reads a whole range, page by page. The pages are read one after another, so that rows that change meanwhile may be

@@ -19,6 +19,12 @@ impl UnixMillis {
     pub fn plus(self, after: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX)))
     }
+
+    /// The moment `before` earlier, or the first representable one.
+    #[must_use]
+    pub fn minus(self, before: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(before.as_millis()).unwrap_or(i64::MAX)))
+    }
 }
 
 impl fmt::Display for UnixMillis {

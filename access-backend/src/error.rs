@@ -114,6 +114,22 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// The store was copied elsewhere, and is no longer the one that counts.
+    #[error(
+        "this store was moved to {to}: point the configuration there. To go on with this one instead, and lose what was written there since: accessctl backend migrate --undo"
+    )]
+    Moved {
+        /// The store that counts.
+        to: String,
+    },
+    /// The store is being filled with the content of another one.
+    #[error(
+        "this store is half a copy of {from}: finish the migration with the command that began it, or use {from} and drop this one"
+    )]
+    HalfCopied {
+        /// The store that counts.
+        from: String,
+    },
     /// The store was closed.
     #[error("the store is closed; open it again")]
     Closed,

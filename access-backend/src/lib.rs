@@ -103,13 +103,17 @@ mod item;
 mod key;
 mod lease;
 mod memory;
+pub mod migrate;
 mod page;
 mod sqlite;
 mod sweeper;
 mod token;
 mod watch;
 
-pub use backend::{Backend, Capabilities, Health, MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Page, read_all};
+pub use backend::{
+    Backend, Capabilities, Health, MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Page, Report, StoreRegion,
+    read_all,
+};
 pub use batch::{Batch, Condition, Expect, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Operation};
 pub use clock::{Clock, ManualClock, SystemClock, UnixMillis};
 pub use error::Error;

@@ -250,3 +250,38 @@ async fn a_closing_store_finishes_what_it_accepted() {
     written.sort();
     assert_eq!(found, written);
 }
+
+#[tokio::test]
+async fn old_events_are_swept_and_it_tells_how_it_is() {
+    let dir = scratch();
+    let day = Duration::from_secs(86_400);
+    let store = Sqlite::open(SqliteOptions {
+        event_ttl: Some(day * 7),
+        sweep_every: Some(Duration::from_millis(20)),
+        ..options(dir.path())
+    })
+    .await
+    .unwrap();
+    let now = access_backend::SystemClock.now();
+    let event = |seq: u64, time| access_backend::StoredEvent {
+        writer: "w".into(),
+        seq,
+        time,
+        name: "n".into(),
+        user: None,
+        json: "{}".into(),
+    };
+    let old = (1..=600).map(|seq| event(seq, now.minus(day * 8)));
+    store.append(old.chain([event(601, now.minus(day * 6))]).collect()).await.unwrap();
+    let all = access_backend::EventQuery { limit: 1000, ..Default::default() };
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    while store.search(&all).await.unwrap().events.len() != 1 {
+        assert!(std::time::Instant::now() < until, "they are not swept");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let report = store.report().await.unwrap();
+    assert_eq!(
+        (report.rows, report.schema_version, report.event_days),
+        (Some(0), Some(1), Some(7))
+    );
+}

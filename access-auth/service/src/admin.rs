@@ -48,16 +48,22 @@ impl AuthService {
             })
             .into_iter()
             .collect::<Result<_>>()?;
+        let mut store = serde_json::to_value(backend.report().await?)
+            .map_err(|err| Error::Internal(err.to_string()))?;
+        let more = json!({
+            "engine": capabilities.engine,
+            "durable": capabilities.durable,
+            "shared": capabilities.shared,
+            "watches": health.watches,
+            "pending_writes": health.pending_writes,
+        });
+        if let (Some(store), serde_json::Value::Object(more)) = (store.as_object_mut(), more) {
+            store.extend(more);
+        }
         let detail = json!({
             "cluster_id": config.cluster_id,
             "created_at": config.created_at,
-            "backend": {
-                "engine": capabilities.engine,
-                "durable": capabilities.durable,
-                "shared": capabilities.shared,
-                "watches": health.watches,
-                "pending_writes": health.pending_writes,
-            },
+            "backend": store,
             "counts": counts,
             "authorities": authorities,
             "proxies": self.proxy_addresses().await?,
@@ -79,7 +85,7 @@ impl AuthService {
                 .inner
                 .storage
                 .backend
-                .range(&range, access_backend::MAX_PAGE_ITEMS, after.as_ref())
+                .range_lately(&range, access_backend::MAX_PAGE_ITEMS, after.as_ref())
                 .await?;
             count += u64::try_from(page.items.len()).unwrap_or(0);
             match page.next {

@@ -33,6 +33,7 @@ pub(crate) struct Found {
 /// Finds the store's cluster, or makes it.
 pub(crate) async fn find_or_make(backend: &dyn Backend, options: &Options) -> Result<Found> {
     prepare_dir(&options.data_dir)?;
+    access_backend::migrate::check_usable(backend).await?;
     let found = find(backend, options, false).await;
     if let Some(found) = found.map_err(|err| SealFile::of(options).explain(err))? {
         return Ok(found);
@@ -46,7 +47,8 @@ pub(crate) async fn find_or_make(backend: &dyn Backend, options: &Options) -> Re
     })?;
     let seal = SealFile::of(options);
     let (key, ours) = seal.read_or_make()?;
-    let batch = make(&cluster, options, &SoftwareKeyStore::new(key))?;
+    let batch = make(&cluster, options, &SoftwareKeyStore::new(key))?
+        .when(access_backend::migrate::unused()?);
     match backend.batch(batch).await {
         Ok(_) => find(backend, options, true).await?.ok_or_else(vanished),
         // Another replica was faster.

@@ -51,6 +51,7 @@ mod limits;
 mod live;
 mod options;
 mod passwords;
+mod presence;
 mod recordings;
 mod resources;
 mod seal;

@@ -27,6 +27,7 @@ use crate::limits::Buckets;
 use crate::live::Live;
 use crate::options::{Limits, Options, Storage};
 use crate::passwords::Passwords;
+use crate::presence::Presence;
 use crate::recordings;
 use crate::serve::Guard;
 use crate::users::Tries;
@@ -52,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) audit: AuthAudit,
     pub(crate) lines: JsonLines,
     pub(crate) passwords: Passwords,
+    /// Documents that hosts keep alive.
+    pub(crate) presence: Presence,
     /// Logins by user and source.
     pub(crate) tries: Tries,
     pub(crate) pings: Buckets<IpAddr>,
@@ -103,6 +106,8 @@ impl AuthService {
         )
         .await?;
         tasks.spawn(writing);
+        let (presence, renewing) = Presence::start(Arc::clone(&storage.backend), closing.clone());
+        tasks.spawn(renewing);
         let live = Arc::new(Live::new(config, authorities, keys, Arc::clone(&clock))?);
         let (ready, is_ready) = tokio::sync::oneshot::channel();
         let following = Arc::clone(&live).follow(Arc::clone(&storage.backend), ready);
@@ -112,6 +117,7 @@ impl AuthService {
             Gate::new(policy, Arc::new(audit.clone()), Arc::clone(&clock), GateOptions::default());
         let inner = Inner {
             passwords: Passwords::new(limits.password_hashes)?,
+            presence,
             tries: Tries::new(Arc::clone(&storage.backend), Arc::clone(&clock), cluster_id),
             pings: Buckets::new(limits.ping),
             entry: Buckets::new(limits.entry),
@@ -192,6 +198,8 @@ impl AuthService {
     /// Why it can't.
     pub async fn health(&self) -> Result<()> {
         self.inner.storage.backend.health().await?;
+        // A store that was moved away under a process that nobody stopped.
+        access_backend::migrate::check_usable(&*self.inner.storage.backend).await?;
         self.inner.live.check_fresh()?;
         self.inner.live.check_locks()
     }

@@ -38,6 +38,8 @@
 //! | the suite of events | in the tests | no | where it is set |
 //! | linearizability while connections are cut | in the tests | no | no |
 //! | an end in the middle of a commit, 40001, feeds that stall | in the tests (no feeds there) | in the tests | no |
+//! | moving a store in and out | in the tests | no | no |
+//! | regions, lists from nearby copies, the TTL of events | not there: events are swept | in the tests, as far as they are sent | no |
 //! | TLS in every `sslmode`, client certificates, their renewal | in the tests | no | no |
 //!
 //! No release of this crate has met CockroachDB itself in its makers' hands. `tests/golden` has every statement that it
@@ -58,8 +60,10 @@ mod dialect;
 mod errors;
 mod events;
 mod feed;
+mod inspect;
 mod options;
 mod pool;
+mod regions;
 mod schema;
 mod sql;
 mod statements;
@@ -73,5 +77,6 @@ mod write;
 pub use conn_string::{ConnString, Pooling, SslMode, TlsFiles};
 pub use dialect::Engine;
 pub use options::SqlOptions;
+pub use regions::{Regions, Survive};
 pub use sql::Sql;
 pub use store::Stats;

@@ -25,6 +25,9 @@ pub struct SqlOptions {
     pub sweep_every: Option<Duration>,
     /// When CockroachDB deletes expired rows, as in crontab. It is set when the tables are made.
     pub ttl_job_cron: String,
+    /// How long events are kept, by their own time; `None` keeps them. PostgreSQL's are deleted by the sweep, in small
+    /// batches; on CockroachDB it is the table's own row-level TTL, in whole days.
+    pub event_ttl: Option<Duration>,
     /// How many changes a watch may be behind before it is reset.
     pub watch_buffer: usize,
     /// How many changes, about, are kept for watches that resume.
@@ -53,6 +56,7 @@ impl SqlOptions {
             max_clock_skew: Some(Duration::from_secs(5)),
             sweep_every: Some(Duration::from_secs(5)),
             ttl_job_cron: "*/20 * * * *".into(),
+            event_ttl: None,
             watch_buffer: 4096,
             history: 16 * 1024,
             poll_every: Duration::from_secs(1),

@@ -9,6 +9,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use crate::errors::Failure;
 use crate::pool::{Pool, jittered};
+use crate::statements::cockroachdb::retention;
 use crate::{Engine, SqlOptions};
 
 const SETTING: &str = "storage.conn_string";
@@ -143,6 +144,22 @@ async fn attempt(pool: &Pool, options: &SqlOptions, deadline: Instant) -> Result
         }
         conn.set_open(false);
     }
+    if options.engine == Engine::CockroachDb
+        && let Some(ttl) = options.event_ttl
+    {
+        let days = (ttl.as_secs() / 86_400).max(1);
+        let cron = options.ttl_job_cron.replace('\'', "\'\'");
+        for (table, column) in retention::TABLES {
+            let found = retention::FOUND.replace("{table}", table);
+            let there = rows(&run(&found).await?).concat().concat();
+            if there.contains(&format!("\'{days} days\'")) && there.contains(&cron) {
+                continue;
+            }
+            let set = retention::SET.replace("{table}", table).replace("{column}", column);
+            let set = set.replace("{days}", &days.to_string());
+            run(&set.replace("{ttl_job_cron}", &cron)).await?;
+        }
+    }
     let found = rows(&run(FOUND).await?);
     let log = if options.engine == Engine::Postgres { LOG_COLUMNS } else { &[] };
     for (table, column, kinds) in COLUMNS.iter().chain(log) {
@@ -162,7 +179,7 @@ async fn attempt(pool: &Pool, options: &SqlOptions, deadline: Instant) -> Result
     Ok(())
 }
 
-fn rows(answers: &[SimpleQueryMessage]) -> Vec<Vec<String>> {
+pub(crate) fn rows(answers: &[SimpleQueryMessage]) -> Vec<Vec<String>> {
     let texts = answers.iter().filter_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => Some(
             (0..row.len())
@@ -174,6 +191,6 @@ fn rows(answers: &[SimpleQueryMessage]) -> Vec<Vec<String>> {
     texts.collect()
 }
 
-fn version(answers: &[SimpleQueryMessage]) -> Option<i64> {
+pub(crate) fn version(answers: &[SimpleQueryMessage]) -> Option<i64> {
     rows(answers).first()?.first()?.parse().ok()
 }

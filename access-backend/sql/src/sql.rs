@@ -7,8 +7,8 @@ use std::time::Duration;
 use access_backend::engine::{Hub, packed};
 use access_backend::{
     Backend, Batch, Capabilities, Cursor, Error, EventPage, EventQuery, EventStore, Health, Item,
-    Key, KeyRange, NewItem, Page, Position, Prefix, Revision, StoredEvent, UnixMillis, Watch,
-    validate_events,
+    Key, KeyRange, NewItem, Page, Position, Prefix, Report, Revision, StoredEvent, UnixMillis,
+    Watch, validate_events,
 };
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, watch};
@@ -19,7 +19,7 @@ use crate::feed::{Feed, cockroachdb, postgres};
 use crate::pool::{Dialer, Pool, bounded, jittered};
 use crate::store::{Counters, Shared, repeat};
 use crate::write::{Op, Outcome};
-use crate::{Engine, SqlOptions, Stats, events, schema, sweep};
+use crate::{Engine, SqlOptions, Stats, events, inspect, schema, sweep};
 
 /// A feed that is silent for longer is a fault.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -73,6 +73,15 @@ impl Sql {
     /// What the store went through since it was opened.
     pub fn stats(&self) -> Stats {
         self.shared.counters.stats()
+    }
+
+    /// Who else uses the database, as far as this user may see: a line for each of their connections. Those of this
+    /// process are known by their name, which has to be its own: [`ConnString::named`](crate::ConnString::named).
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn others(&self) -> Result<Vec<String>, Error> {
+        inspect::others(&self.shared).await
     }
 
     async fn revision(&self, op: Op) -> Result<Revision, Error> {
@@ -145,7 +154,16 @@ impl Backend for Sql {
         limit: usize,
         after: Option<&Cursor>,
     ) -> Result<Page, Error> {
-        self.shared.page(range, limit, after).await
+        self.shared.page(range, limit, after, false).await
+    }
+
+    async fn range_lately(
+        &self,
+        range: &KeyRange,
+        limit: usize,
+        after: Option<&Cursor>,
+    ) -> Result<Page, Error> {
+        self.shared.page(range, limit, after, true).await
     }
 
     async fn create(&self, item: NewItem) -> Result<Revision, Error> {
@@ -216,6 +234,11 @@ impl Backend for Sql {
             )));
         }
         Ok(Health::new(self.shared.hub.watches(), self.shared.pool.waiting()))
+    }
+
+    async fn report(&self) -> Result<Report, Error> {
+        self.check_open()?;
+        inspect::report(&self.shared).await
     }
 
     async fn close(&self) -> Result<(), Error> {

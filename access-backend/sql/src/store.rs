@@ -134,6 +134,7 @@ impl Shared {
         range: &KeyRange,
         limit: usize,
         after: Option<&Cursor>,
+        lately: bool,
     ) -> Result<Page, Error> {
         let range = after.map_or_else(|| range.clone(), |at| range.after(at.key().as_str()));
         let now = Moment(self.now());
@@ -141,7 +142,15 @@ impl Shared {
             let mut page = PageBuilder::new(limit);
             let wanted = i64::try_from(page.wanted()).unwrap_or(i64::MAX);
             let (start, end) = bounds(&range);
-            let statement = conn.prepared(self.statements().page).await?;
+            let old = match lately {
+                true => conn.prepared(self.statements().page_lately).await.ok(),
+                false => None,
+            };
+            // Where there is nothing yet that is some seconds old, what is there now.
+            let statement = match old {
+                Some(statement) => statement,
+                None => conn.prepared(self.statements().page).await?,
+            };
             let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
                 [&start, &end, &now, &wanted];
             let rows = conn.client.query_raw(&statement, params).await?;

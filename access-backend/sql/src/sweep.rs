@@ -16,6 +16,8 @@ use crate::write::{Op, Outcome};
 
 /// Rows deleted in one transaction; a sweep runs several while there are more.
 const SWEEP_ROWS: usize = 256;
+/// Batches of events that one sweep deletes at most.
+const EVENT_BATCHES: usize = 20;
 
 /// How often the clock is looked at.
 const CLOCK: Duration = Duration::from_secs(60);
@@ -53,6 +55,15 @@ async fn sweep(shared: &Arc<Shared>) -> Result<(), Error> {
             let (outcome, _) = shared.write(&Op::Sweep { limit: SWEEP_ROWS }).await?;
             if !matches!(outcome, Outcome::Rows(count) if count >= SWEEP_ROWS as u64) {
                 break;
+            }
+        }
+        if let Some(ttl) = shared.options.event_ttl {
+            let before = shared.now().minus(ttl);
+            // A few small batches each time: what is left goes with the next.
+            for _ in 0..EVENT_BATCHES {
+                if crate::events::delete_before(shared, before, SWEEP_ROWS).await? < SWEEP_ROWS {
+                    break;
+                }
             }
         }
         trim(shared).await

@@ -13,7 +13,7 @@ use access_backend::{
     Backend, Batch, Clock, Condition, Error, Operation, Position, Prefix, SystemClock, Watch,
     WatchEvent,
 };
-use access_backend_sql::{Engine, Sql, SqlOptions};
+use access_backend_sql::{ConnString, Engine, Regions, Sql, SqlOptions, Survive};
 use common::roach::Roach;
 use common::{item, key};
 
@@ -216,4 +216,54 @@ async fn what_is_set_up_wrong_is_said() {
     let options = SqlOptions::new(Engine::Postgres, &roach.url()).unwrap();
     let error = Sql::open(options).await.unwrap_err().to_string();
     assert!(error.contains("write type: cockroachdb"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn regions_are_set_and_reported() {
+    let roach = Roach::start().await;
+    let store = open(&roach).await;
+    let conn: ConnString = roach.url().parse().unwrap();
+    let regions = Regions {
+        primary: "us-east1".into(),
+        others: vec!["us-west1".into(), "europe-west1".into()],
+        secondary: Some("us-west1".into()),
+        survive: Survive::Region,
+    };
+    let mut told = Vec::new();
+    regions.apply(&conn, |text| told.push(text.to_owned())).await.unwrap();
+    assert_eq!(told, regions.statements("defaultdb"));
+    assert!(told.iter().all(|text| roach.said().contains(text)), "{:?}", roach.said());
+    // One that the cluster does not have changes nothing.
+    let mut strange = regions.clone();
+    strange.others.push("mars".into());
+    let error = strange.apply(&conn, |_| panic!("nothing is done")).await.unwrap_err().to_string();
+    assert!(error.contains("has no region mars") && error.contains("us-west1"), "{error}");
+
+    store.put(item("/a", "1")).await.unwrap();
+    let report = store.report().await.unwrap();
+    assert_eq!((report.rows, report.schema_version), (Some(1), Some(1)));
+    assert_eq!(report.survival_goal.as_deref(), Some("region"));
+    let names: Vec<_> = report.regions.iter().map(|region| region.name.as_str()).collect();
+    assert_eq!(names, ["us-east1", "europe-west1", "us-west1"]);
+    assert!(report.regions[0].primary && report.regions[2].secondary);
+    assert!(report.feed_lag_ms.unwrap() < 5000 && report.version.unwrap().contains("CockroachDB"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_lists_are_read_nearby_and_events_expire_by_the_table() {
+    let roach = Roach::start().await;
+    let options = SqlOptions {
+        max_clock_skew: None,
+        event_ttl: Some(Duration::from_secs(90 * 86_400)),
+        ttl_job_cron: "5 4 * * *".into(),
+        ..SqlOptions::new(Engine::CockroachDb, &roach.url()).unwrap()
+    };
+    let store = Sql::open(options).await.unwrap();
+    store.put(item("/a", "1")).await.unwrap();
+    let page = store.range_lately(&access_backend::KeyRange::all(), 10, None).await.unwrap();
+    assert_eq!(page.items.len(), 1);
+    let said = roach.said();
+    let heard = |part: &str| said.iter().any(|text| text.contains(part));
+    assert!(heard("FROM kv AS OF SYSTEM TIME follower_read_timestamp() WHERE"), "{said:?}");
+    assert!(heard("INTERVAL ''90 days''") && heard("ttl_job_cron = '5 4 * * *'"), "{said:?}");
 }

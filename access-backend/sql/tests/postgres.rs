@@ -5,12 +5,13 @@
 mod common;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use access_backend::conformance::{run, run_events, run_one};
 use access_backend::{
-    Backend, Batch, Capabilities, Clock, Condition, Error, EventStore, KeyRange, ManualClock,
-    Operation, Position, Prefix, StoredEvent, SystemClock, UnixMillis, Watch, WatchEvent,
+    Backend, Batch, Capabilities, Clock, Condition, Error, EventQuery, EventStore, KeyRange,
+    ManualClock, Operation, Position, Prefix, StoredEvent, SystemClock, UnixMillis, Watch,
+    WatchEvent,
 };
 use access_backend_sql::{Engine, Sql, SqlOptions};
 use common::cutter::Cutter;
@@ -466,4 +467,65 @@ async fn one_events_writer_in_two_processes() {
     }
     assert_eq!(new, 49);
     assert_eq!(one.last_seq("w").await.unwrap(), Some(48));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_tells_how_it_is_and_who_else_is_there() {
+    let server = Server::start();
+    let url = server.url(&server.database());
+    let named = |name: &str| {
+        let options = options(&url);
+        SqlOptions { conn: options.conn.clone().named(name), ..options }
+    };
+    let one = Sql::open(named("one")).await.unwrap();
+    one.put(item("/a", "1")).await.unwrap();
+    let report = one.report().await.unwrap();
+    assert_eq!((report.rows, report.schema_version), (Some(1), Some(1)));
+    assert!(report.version.unwrap().starts_with("PostgreSQL 1") && report.regions.is_empty());
+    assert!(report.latency_us.unwrap() < 1_000_000 && report.feed_lag_ms.unwrap() < 10_000);
+    assert_eq!(one.others().await.unwrap(), Vec::<String>::new());
+    let other = Sql::open(named("two'; --")).await.unwrap();
+    let others = one.others().await.unwrap();
+    assert!(
+        !others.is_empty() && others.iter().all(|other| other.starts_with("two-- from ")),
+        "{others:?}"
+    );
+    other.close().await.unwrap();
+    drop(other);
+    let until = Instant::now() + Duration::from_secs(20);
+    while !one.others().await.unwrap().is_empty() {
+        assert!(Instant::now() < until, "it never goes");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_events_are_swept() {
+    let server = Server::start();
+    let options = SqlOptions {
+        event_ttl: Some(Duration::from_secs(86_400)),
+        sweep_every: Some(Duration::from_millis(50)),
+        ..options(&server.url(&server.database()))
+    };
+    let store = Sql::open(options).await.unwrap();
+    let now = SystemClock.now();
+    let event = |seq: u64, time| StoredEvent {
+        writer: "w".into(),
+        seq,
+        time,
+        name: "n".into(),
+        user: None,
+        json: "{}".into(),
+    };
+    let day = Duration::from_secs(86_400);
+    let old = (1..=600).map(|seq| event(seq, now.minus(day * 2)));
+    let kept = (601..=610).map(|seq| event(seq, now.minus(day / 2)));
+    store.append(old.chain(kept).collect()).await.unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    let all = EventQuery { limit: 1000, ..EventQuery::default() };
+    while store.search(&all).await.unwrap().events.len() != 10 {
+        assert!(Instant::now() < until, "they are not swept");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(store.last_seq("w").await.unwrap(), Some(610));
 }

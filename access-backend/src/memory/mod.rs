@@ -16,8 +16,8 @@ use crate::hub::{Hub, position};
 use crate::sweeper::{SWEEP_ROWS, Sweeper};
 use crate::{
     Backend, Batch, Capabilities, Clock, Cursor, Error, EventPage, EventQuery, EventStore, Health,
-    Item, Key, KeyRange, NewItem, Page, Position, Prefix, Revision, StoredEvent, SystemClock,
-    UnixMillis, Watch, WatchEvent, validate_events,
+    Item, Key, KeyRange, NewItem, Page, Position, Prefix, Report, Revision, StoredEvent,
+    SystemClock, UnixMillis, Watch, WatchEvent, validate_events,
 };
 
 /// How a [`Memory`] store behaves.
@@ -27,6 +27,8 @@ pub struct MemoryOptions {
     pub clock: Arc<dyn Clock>,
     /// How often expired rows are deleted; `None` leaves it to calls of [`Backend::sweep`].
     pub sweep_every: Option<Duration>,
+    /// How long events are kept, by their own time; `None` keeps them.
+    pub event_ttl: Option<Duration>,
     /// How many changes a watch may be behind before it is reset.
     pub watch_buffer: usize,
     /// How many changes are kept for watches that resume.
@@ -39,6 +41,7 @@ impl Default for MemoryOptions {
         Self {
             clock: Arc::new(SystemClock),
             sweep_every: Some(Duration::from_secs(1)),
+            event_ttl: None,
             watch_buffer: 4096,
             history: 8192,
         }
@@ -58,6 +61,7 @@ struct Shared {
     hub: Arc<Hub>,
     state: RwLock<State>,
     events: Mutex<EventLog>,
+    event_ttl: Option<Duration>,
 }
 
 impl Memory {
@@ -68,6 +72,7 @@ impl Memory {
             hub: Hub::new(options.watch_buffer),
             state: RwLock::new(State::new(options.history)),
             events: Mutex::default(),
+            event_ttl: options.event_ttl,
         });
         let sweeper = options.sweep_every.and_then(|every| {
             let store = Arc::downgrade(&shared);
@@ -219,6 +224,11 @@ impl Backend for Memory {
         Capabilities::new("memory", false, false)
     }
 
+    async fn report(&self) -> Result<Report, Error> {
+        let rows = self.shared.read()?.len();
+        Ok(Report { rows: u64::try_from(rows).ok(), ..Report::default() })
+    }
+
     async fn health(&self) -> Result<Health, Error> {
         drop(self.shared.read()?);
         Ok(Health::new(self.shared.hub.watches(), 0))
@@ -259,6 +269,10 @@ fn sweep(store: &Weak<Shared>) -> bool {
     // One bounded step under the lock at a time, with room for others in between.
     while matches!(shared.write(&Op::Sweep { limit: SWEEP_ROWS }), Ok(Outcome::Count(count)) if count == full)
     {
+    }
+    if let Some(ttl) = shared.event_ttl {
+        let before = shared.clock.now().minus(ttl);
+        while shared.events().is_ok_and(|mut log| log.delete_before(before, SWEEP_ROWS) > 0) {}
     }
     shared.read().is_ok()
 }

@@ -64,6 +64,10 @@ impl State {
         Some(self.history.range(skip..))
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     pub(super) fn get(&self, key: &Key) -> Option<&Item> {
         self.rows.get(key)
     }

@@ -42,6 +42,10 @@ pub struct Sqlite {
     readers: Arc<Readers>,
     jobs: RwLock<Option<mpsc::Sender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Another process may have the file; nothing is written here.
+    reading: bool,
+    /// How long events are kept.
+    event_days: Option<u64>,
     _sweeper: Option<Sweeper>,
 }
 
@@ -75,7 +79,8 @@ impl Sqlite {
         let sweeper = match options.sweep_every {
             Some(every) => {
                 let jobs = jobs.downgrade();
-                let sweeper = Sweeper::start(every, move || writer::sweep(&jobs));
+                let (clock, ttl) = (options.clock.clone(), options.event_ttl);
+                let sweeper = Sweeper::start(every, move || writer::sweep(&jobs, clock.now(), ttl));
                 Some(sweeper.map_err(|error| {
                     Error::unavailable(format!("no thread for the sweeper: {error}"))
                 })?)
@@ -89,8 +94,44 @@ impl Sqlite {
             readers,
             jobs: RwLock::new(Some(jobs)),
             writer: Mutex::new(Some(thread)),
+            reading: false,
+            event_days: options.event_ttl.map(|ttl| ttl.as_secs() / 86_400),
             _sweeper: sweeper,
         })
+    }
+
+    /// Opens the file to read what is in it, also while another process has it open. Nothing is made, checked as a
+    /// whole or brought to a newer version; writes and watches are refused.
+    ///
+    /// # Errors
+    /// As [`Sqlite::open`], and [`Error::Unavailable`] where the file is of an older version, or not there.
+    pub async fn open_to_read(options: SqliteOptions) -> Result<Self, Error> {
+        let SqliteOptions { path, clock, .. } = options.clone();
+        let readers = Readers::new(path.clone(), options.readers);
+        let checked = path.clone();
+        readers
+            .run(readers::Purpose::Read, move |connection| {
+                schema::check_current(connection, &checked)
+            })
+            .await?;
+        Ok(Self {
+            path,
+            clock,
+            hub: Hub::new(1),
+            readers,
+            jobs: RwLock::new(None),
+            writer: Mutex::new(None),
+            reading: true,
+            event_days: None,
+            _sweeper: None,
+        })
+    }
+
+    fn check_writable(&self) -> Result<(), Error> {
+        match self.reading {
+            true => Err(Error::invalid("use", "the store was opened to be read")),
+            false => Ok(()),
+        }
     }
 
     /// The database file.
@@ -99,6 +140,7 @@ impl Sqlite {
     }
 
     fn jobs(&self) -> Result<mpsc::Sender<Job>, Error> {
+        self.check_writable()?;
         self.jobs.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::Closed)
     }
 

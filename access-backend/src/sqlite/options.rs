@@ -15,6 +15,8 @@ pub struct SqliteOptions {
     pub clock: Arc<dyn Clock>,
     /// How often expired rows are deleted; `None` leaves it to calls of [`sweep`](crate::Backend::sweep).
     pub sweep_every: Option<Duration>,
+    /// How long events are kept, by their own time; the sweep deletes older ones in small batches. `None` keeps them.
+    pub event_ttl: Option<Duration>,
     /// How many changes a watch may be behind before it is reset.
     pub watch_buffer: usize,
     /// How many changes, about, are kept in the file for watches that resume, also after a restart.
@@ -35,6 +37,7 @@ impl SqliteOptions {
             path: path.into(),
             clock: Arc::new(SystemClock),
             sweep_every: Some(Duration::from_secs(1)),
+            event_ttl: None,
             watch_buffer: 4096,
             history: 16 * 1024,
             readers: 4,

@@ -253,3 +253,11 @@ fn item(
 
 /// Changes of one commit, as the hub takes them.
 pub(super) type Changes = Vec<Arc<crate::hub::Change>>;
+
+/// How many rows are stored.
+pub(super) fn count(connection: &Connection, path: &Path) -> Result<u64, Error> {
+    connection
+        .query_row("SELECT count(*) FROM kv", (), |row| row.get::<_, i64>(0))
+        .map(|count| u64::try_from(count).unwrap_or_default())
+        .map_err(errors::sql(path))
+}

@@ -124,6 +124,9 @@ pub(super) fn open(path: &Path, checkpoint_pages: u32) -> Result<Connection, Err
 /// A connection for reading the file, which the writer has open.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, Error> {
     let connection = connect(path)?;
+    // The writer folds the log into the file, and it may be of another process.
+    let keep_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    connection.set_db_config(keep_log, true).map_err(errors::sql(path))?;
     connection.pragma_update(None, "query_only", true).map_err(errors::sql(path))?;
     Ok(connection)
 }
@@ -161,6 +164,19 @@ fn check_version(connection: &Connection, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether the file is this program's and of this version, without changing anything.
+pub(super) fn check_current(connection: &Connection, path: &Path) -> Result<(), Error> {
+    check_version(connection, path)?;
+    let found = version(connection, path)?;
+    if usize::try_from(found) == Ok(MIGRATIONS.len()) {
+        return Ok(());
+    }
+    Err(Error::unavailable(format!(
+        "{} has schema version {found} of an earlier release: start that with this release once",
+        path.display()
+    )))
+}
+
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
     let sql = errors::sql(path);
     // Also where there is nothing to do: whoever else is writing to the file shows here.
@@ -178,7 +194,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Error> {
     transaction.commit().map_err(&sql)
 }
 
-fn version(connection: &Connection, path: &Path) -> Result<i64, Error> {
+pub(super) fn version(connection: &Connection, path: &Path) -> Result<i64, Error> {
     connection
         .query_row("SELECT version FROM backend_version", (), |row| row.get(0))
         .map_err(errors::sql(path))

@@ -4,12 +4,12 @@ use async_trait::async_trait;
 
 use super::readers::Purpose;
 use super::writer::Work;
-use super::{Sqlite, events, read, watch};
+use super::{Sqlite, events, read, schema, watch};
 use crate::apply::{Op, Outcome};
 use crate::{
     Backend, Batch, Capabilities, Cursor, Error, EventPage, EventQuery, EventStore, Health, Item,
-    Key, KeyRange, NewItem, Page, Position, Prefix, Revision, StoredEvent, UnixMillis, Watch,
-    blocks, validate_events,
+    Key, KeyRange, NewItem, Page, Position, Prefix, Report, Revision, StoredEvent, UnixMillis,
+    Watch, blocks, validate_events,
 };
 
 #[async_trait]
@@ -72,6 +72,7 @@ impl Backend for Sqlite {
     }
 
     async fn watch(&self, prefixes: &[Prefix], from: Option<Position>) -> Result<Watch, Error> {
+        self.check_writable()?;
         let prefixes = Prefix::disjoint(prefixes);
         let subscription = self.hub.subscribe(&prefixes)?;
         let request =
@@ -85,6 +86,26 @@ impl Backend for Sqlite {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::new("sqlite", true, false)
+    }
+
+    async fn report(&self) -> Result<Report, Error> {
+        let (path, days) = (self.path.clone(), self.event_days);
+        self.readers
+            .run(Purpose::Read, move |connection| {
+                let begun = std::time::Instant::now();
+                read::last_seq(connection, &path)?;
+                let latency = begun.elapsed();
+                Ok(Report {
+                    place: Some(path.display().to_string()),
+                    version: Some(rusqlite::version().to_owned()),
+                    schema_version: Some(schema::version(connection, &path)?),
+                    rows: Some(read::count(connection, &path)?),
+                    latency_us: u64::try_from(latency.as_micros()).ok(),
+                    event_days: days,
+                    ..Report::default()
+                })
+            })
+            .await
     }
 
     async fn health(&self) -> Result<Health, Error> {

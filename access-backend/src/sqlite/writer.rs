@@ -207,12 +207,25 @@ impl Work {
 }
 
 /// One sweep, for the sweeper's thread: `false` once the store is closed.
-pub(super) fn sweep(jobs: &mpsc::WeakSender<Job>) -> bool {
+pub(super) fn sweep(
+    jobs: &mpsc::WeakSender<Job>,
+    now: UnixMillis,
+    event_ttl: Option<Duration>,
+) -> bool {
+    if !repeated(jobs, || Work::Rows(Op::Sweep { limit: SWEEP_ROWS })) {
+        return false;
+    }
+    let Some(before) = event_ttl.map(|ttl| now.minus(ttl)) else { return true };
+    repeated(jobs, || Work::DeleteEvents { before, limit: SWEEP_ROWS })
+}
+
+/// Has the writer do some work again and again while there is more of it.
+fn repeated(jobs: &mpsc::WeakSender<Job>, work: impl Fn() -> Work) -> bool {
     let full = u64::try_from(SWEEP_ROWS).unwrap_or(u64::MAX);
     loop {
         let Some(jobs) = jobs.upgrade() else { return false };
         let (reply, answer) = oneshot::channel();
-        let work = Work::Rows(Op::Sweep { limit: SWEEP_ROWS });
+        let work = work();
         if jobs.blocking_send(Job { work, reply }).is_err() {
             return false;
         }

@@ -12,8 +12,11 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-/// How long a document lives that is not written again.
-pub(crate) const TTL: Duration = Duration::from_secs(600);
+/// How long a document lives that is not told of again.
+pub(crate) const TTL: Duration = Duration::from_secs(720);
+/// How often documents are told of, at the longest; a minute on average. Auth writes what is new, and
+/// what is about to expire.
+pub(crate) const BEAT: Duration = Duration::from_secs(80);
 
 /// A document as it is to be written at a moment.
 type Render = Box<dyn Fn(Timestamp) -> Result<Vec<u8>, DocumentError> + Send + Sync>;

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::credentials::DatabaseCredentials;
 use crate::error::AgentError;
-use crate::heartbeat::{Heartbeat, TTL};
+use crate::heartbeat::{BEAT, Heartbeat};
 use crate::membership::{HostOptions, Membership};
 use crate::pause::{Pause, jittered};
 use crate::recordings::SpoolRecorder;
@@ -288,7 +288,7 @@ impl Host {
                 None => {
                     self.inner.announced.send_replace(true);
                     pause.reset();
-                    jittered(TTL / 3)
+                    jittered(BEAT)
                 }
                 Some(err) => {
                     warn!("this host's documents were not written: {err}");

@@ -8,7 +8,7 @@ use access_client::types::{Document, DocumentSpec};
 use access_client::{AuthClient, AuthEndpoint, Credentials, HostPort, with_deadline};
 use access_core::policy::ApiKind;
 use access_core::time::Clock;
-use access_daemon::{Exit, ExitCode, Home, identity_file};
+use access_daemon::{Config, Exit, ExitCode, Home, identity_file};
 use access_host::SystemClock;
 
 use crate::cli::Global;
@@ -33,11 +33,17 @@ impl Cluster {
     /// Finds the cluster that flags and environment mean.
     pub(crate) async fn open(global: &Global) -> Result<Self, Exit> {
         let environment = Environment::current();
+        let config = global.config.as_deref().map(Config::load).transpose().map_err(Exit::usage)?;
+        let mut global = global.clone();
+        if let (Some(config), None) = (&config, &global.data_dir) {
+            global.data_dir = Some(config.data_dir());
+        }
+        let global = &global;
         match Place::choose(global, &environment)? {
             Place::Here(dir) => {
                 let proxy = global.proxy.as_deref().map(access_daemon::parse_proxy);
                 let proxy = proxy.transpose()?;
-                let (client, own) = local::open(&dir).await?;
+                let (client, own) = local::open(&dir, config.as_ref()).await?;
                 Ok(Self { client, own, proxy })
             }
             Place::Elsewhere(remote) => Self::elsewhere(remote, &environment),

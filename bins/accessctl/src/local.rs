@@ -3,15 +3,13 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use access_auth::{AuthService, Options, StoreClock};
-use access_backend::{Backend, Sqlite, SqliteOptions};
+use access_auth::{AuthService, Storage};
 use access_client::AuthClient;
-use access_core::time::Clock;
-use access_daemon::{Exit, ExitCode};
-use auth_daemon::{DATABASE, SOCKET};
+use access_daemon::config::StorageType;
+use access_daemon::{Config, Exit, ExitCode};
+use auth_daemon::{DATABASE, SOCKET, StoreAt, service_options};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
@@ -28,17 +26,27 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A service that runs in this process for one command.
 pub(crate) struct OwnService {
     service: AuthService,
-    store: Arc<Sqlite>,
+    store: Storage,
 }
 
 /// A client of the cluster in a data directory, and the service when it runs in this process.
-pub(crate) async fn open(dir: &Path) -> Result<(AuthClient, Option<OwnService>), Exit> {
+///
+/// The configuration, where one is given, says which store it is; without one it is a file in there.
+pub(crate) async fn open(
+    dir: &Path,
+    config: Option<&Config>,
+) -> Result<(AuthClient, Option<OwnService>), Exit> {
+    let own = Config::default();
+    let config = config.unwrap_or(&own);
+    // A database is elsewhere, and its data directory may hold nothing but the key that seals authorities.
+    let file = config.access.storage.engine == StorageType::Sqlite;
     match holds_cluster(dir) {
         Ok(true) => {}
+        Ok(false) if !file => {}
         Ok(false) => {
             return Err(Exit::failed(format!(
                 "{} is no data directory of an Auth Service: neither {SOCKET} nor {DATABASE} is \
-                 there",
+                 there. Where its state is in a database, --config FILE says where",
                 dir.display()
             )));
         }
@@ -55,19 +63,28 @@ pub(crate) async fn open(dir: &Path) -> Result<(AuthClient, Option<OwnService>),
             // Nobody listens: what is there was left by a daemon that was killed.
             Err(_) => {}
         }
-        if !database.exists() {
+        if file && !database.exists() {
             return Err(Exit::new(
                 ExitCode::Unreachable,
                 format!(
-                    "no Auth Service listens on {}, and there is no {DATABASE} beside it",
+                    "no Auth Service listens on {}, and there is no {DATABASE} beside it. Where its \
+                     state is in a database, --config FILE says where",
                     socket.display()
                 ),
             ));
         }
-        let mut options = SqliteOptions::new(&database);
-        options.clock = Arc::new(StoreClock(clock()));
-        match Sqlite::open(options).await {
-            Ok(store) => return serve(dir, Arc::new(store), clock()).await,
+        let mut at = StoreAt::of(config, dir, clock())?;
+        // What is swept, and when, is the daemon's to do.
+        match &mut at {
+            StoreAt::Sqlite(options) => options.event_ttl = None,
+            StoreAt::Sql(options) => {
+                (options.event_ttl, options.sweep_every) = (None, None);
+                options.conn = options.conn.clone().named("accessctl");
+            }
+            _ => {}
+        }
+        match at.open().await {
+            Ok(store) => return serve(config, dir, store).await,
             Err(access_backend::Error::Busy { .. }) if Instant::now() < deadline => {
                 sleep(PAUSE).await;
             }
@@ -87,18 +104,19 @@ pub(crate) async fn open(dir: &Path) -> Result<(AuthClient, Option<OwnService>),
 }
 
 async fn serve(
+    config: &Config,
     dir: &Path,
-    store: Arc<Sqlite>,
-    clock: Arc<dyn Clock>,
+    store: Storage,
 ) -> Result<(AuthClient, Option<OwnService>), Exit> {
-    match AuthService::open(Arc::clone(&store), Options::new(dir, clock)).await {
+    let options = service_options(config, dir, clock())?;
+    match AuthService::open(store.clone(), options).await {
         Ok(service) => {
             let client = AuthClient::over_stream(service.local_pipe());
             Ok((client, Some(OwnService { service, store })))
         }
         Err(err) => {
             // The error that counts is the first.
-            let _ = store.close().await;
+            let _ = store.backend.close().await;
             Err(Exit::failed(err))
         }
     }
@@ -109,7 +127,7 @@ impl OwnService {
     pub(crate) async fn close(self) -> Result<(), Exit> {
         self.service.close().await;
         drop(self.service);
-        self.store.close().await.map_err(Exit::failed)
+        self.store.backend.close().await.map_err(Exit::failed)
     }
 }
 

@@ -1,6 +1,6 @@
 //! From the `storage` section to an open service.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use access_auth::{AuthService, Options, Storage, StoreClock};
@@ -25,7 +25,17 @@ pub const SOCKET: &str = "auth.sock";
 pub async fn open_service(config: &Config, data_dir: &Path) -> Result<AuthService, Exit> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let options = service_options(config, data_dir, Arc::clone(&clock))?;
-    let storage = open_storage(config, data_dir, clock).await?;
+    if config.access.storage.engine == StorageType::Sqlite {
+        refuse_a_lost_store(data_dir)?;
+    }
+    let storage = StoreAt::of(config, data_dir, clock)?.open().await.map_err(|error| match error {
+        // It has been waited for.
+        access_backend::Error::Unavailable { detail } => Exit::failed(format!(
+            "storage.conn_string: {detail}; check host and port, and that the database runs and \
+             can be reached from here"
+        )),
+        other => Exit::failed(other),
+    })?;
     AuthService::open(storage, options).await.map_err(Exit::failed)
 }
 
@@ -58,61 +68,88 @@ pub fn service_options(
     Ok(options)
 }
 
-async fn open_storage(
-    config: &Config,
-    data_dir: &Path,
-    clock: Arc<dyn Clock>,
-) -> Result<Storage, Exit> {
-    let clock = Arc::new(StoreClock(clock));
-    match config.access.storage.engine {
-        StorageType::Sqlite => {
-            refuse_a_lost_store(data_dir)?;
-            let mut options = SqliteOptions::new(data_dir.join(DATABASE));
-            options.clock = clock;
-            let engine = Sqlite::open(options).await.map_err(Exit::failed)?;
-            Ok(Storage::from(Arc::new(engine)))
-        }
-        StorageType::Memory => {
-            let options = MemoryOptions { clock, ..MemoryOptions::default() };
-            Ok(Storage::from(Arc::new(Memory::new(options))))
-        }
-        StorageType::Cockroachdb => open_sql(config, Engine::CockroachDb, clock).await,
-        StorageType::Postgres => open_sql(config, Engine::Postgres, clock).await,
-    }
+/// A store that a configuration names, before it is opened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum StoreAt {
+    /// A file.
+    Sqlite(SqliteOptions),
+    /// Nothing that lasts.
+    Memory(MemoryOptions),
+    /// A database.
+    Sql(Box<SqlOptions>),
 }
 
-async fn open_sql(
-    config: &Config,
-    engine: Engine,
-    clock: Arc<StoreClock>,
-) -> Result<Storage, Exit> {
-    let storage = &config.access.storage;
-    let Some(conn_string) = &storage.conn_string else {
-        return Err(Exit::usage(format!(
-            "storage.conn_string: type {engine} needs it: postgres://USER@HOST:PORT/DATABASE"
-        )));
-    };
-    let mut options = SqlOptions::new(engine, conn_string).map_err(Exit::usage)?;
-    options.clock = clock;
-    if let Some(other) = &storage.change_feed_conn_string {
-        options.feed_conn = Some(other.parse().map_err(|error| {
-            let error = format!("{error}");
-            let text = error.replace("storage.conn_string", "storage.change_feed_conn_string");
-            Exit::usage(text)
-        })?);
+impl StoreAt {
+    /// The one that a configuration names.
+    ///
+    /// # Errors
+    /// [`Exit`] with the setting that is wrong.
+    pub fn of(config: &Config, data_dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, Exit> {
+        let clock = Arc::new(StoreClock(clock));
+        let storage = &config.access.storage;
+        let event_ttl = storage.audit_retention.0;
+        let engine = match storage.engine {
+            StorageType::Sqlite => {
+                let mut options = SqliteOptions::new(data_dir.join(DATABASE));
+                (options.clock, options.event_ttl) = (clock, event_ttl);
+                return Ok(Self::Sqlite(options));
+            }
+            StorageType::Memory => {
+                let options = MemoryOptions { clock, event_ttl, ..MemoryOptions::default() };
+                return Ok(Self::Memory(options));
+            }
+            StorageType::Cockroachdb => Engine::CockroachDb,
+            StorageType::Postgres => Engine::Postgres,
+        };
+        let Some(conn_string) = &storage.conn_string else {
+            return Err(Exit::usage(format!(
+                "storage.conn_string: type {engine} needs it: postgres://USER@HOST:PORT/DATABASE"
+            )));
+        };
+        let mut options = SqlOptions::new(engine, conn_string).map_err(Exit::usage)?;
+        (options.clock, options.event_ttl) = (clock, event_ttl);
+        if let Some(other) = &storage.change_feed_conn_string {
+            options.feed_conn = Some(other.parse().map_err(|error| {
+                let error = format!("{error}");
+                let text = error.replace("storage.conn_string", "storage.change_feed_conn_string");
+                Exit::usage(text)
+            })?);
+        }
+        if let Some(cron) = &storage.ttl_job_cron {
+            options.ttl_job_cron.clone_from(cron);
+        }
+        Ok(Self::Sql(Box::new(options)))
     }
-    if let Some(cron) = &storage.ttl_job_cron {
-        options.ttl_job_cron.clone_from(cron);
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn open(self) -> Result<Storage, access_backend::Error> {
+        Ok(match self {
+            Self::Sqlite(options) => Storage::from(Arc::new(Sqlite::open(options).await?)),
+            Self::Memory(options) => Storage::from(Arc::new(Memory::new(options))),
+            Self::Sql(options) => Storage::from(Arc::new(Sql::open(*options).await?)),
+        })
     }
-    let store = Sql::open(options).await.map_err(|error| match error {
-        // It has been waited for.
-        access_backend::Error::Unavailable { detail } => Exit::failed(format!(
-            "storage.conn_string: {detail}; check host and port, and that the database runs and \
-             can be reached from here"
-        )),
-        other => Exit::failed(other),
-    })?;
-    Ok(Storage::from(Arc::new(store)))
+
+    /// What people call it, without secrets.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Sqlite(options) => {
+                let path: PathBuf = options.path.canonicalize().unwrap_or(options.path.clone());
+                format!("sqlite:{}", path.display())
+            }
+            Self::Memory(_) => "memory".into(),
+            Self::Sql(options) => match options.engine {
+                Engine::CockroachDb => {
+                    options.conn.to_string().replacen("postgres:", "cockroachdb:", 1)
+                }
+                Engine::Postgres => options.conn.to_string(),
+            },
+        }
+    }
 }
 
 /// Refuses to make a cluster where there was one: with a store that is empty or gone, beside a log

@@ -131,6 +131,8 @@ pub(super) const MEMBERS: &[CrateRule] = &[
             // Beside a stopped Auth Service it opens the store itself.
             "access-auth",
             "access-backend",
+            // It moves a store to another engine.
+            "access-backend-sql",
             "access-ca",
             "access-bin-auth",
         ],

@@ -106,6 +106,7 @@ impl AuthService {
             let batch = self.keep_apart(batch, &id, &claims.public_names).await?;
             match self.commit(batch).await {
                 Ok(_) => {
+                    self.inner.presence.forget(&id);
                     let resources = self.with_dynamic(&spec.names, &claims).await?;
                     let Claims { services, public_names, .. } = claims;
                     let grant = HostGrant { id, services, resources, public_names, generation };

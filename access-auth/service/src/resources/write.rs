@@ -12,6 +12,7 @@ use super::read::absent;
 use crate::caller::Call;
 use crate::error::{Error, Result};
 use crate::hosts::owner_key;
+use crate::presence::Said;
 use crate::service::AuthService;
 use crate::store;
 use crate::users::password_key;
@@ -50,8 +51,21 @@ impl AuthService {
         let key = entry
             .key(&name, self.cluster().as_str())
             .map_err(|_| Error::Invalid(format!("metadata.name: {name:.80} cannot be a name")))?;
+        // What hosts tell of themselves again and again.
+        let told = call.host().filter(|_| mode == Mode::Put);
+        let told = told.map(|host| (host, Said::of(&value)));
         for _ in 0..ATTEMPTS {
             let old = self.inner.storage.backend.get(&key).await?;
+            if let (Some((host, said)), Some(old)) = (told, &old)
+                && self.inner.presence.still_there(host, said, old, self.now())
+            {
+                let owner = Some(host.clone());
+                self.authorize(call, Verb::Update, entry.kind, Some(&name), owner).await?;
+                let public = entry.public(old, self.now())?;
+                return public
+                    .map(|public| public.document)
+                    .ok_or_else(|| absent(entry.kind, &name));
+            }
             let verb =
                 if old.is_some() || mode == Mode::Update { Verb::Update } else { Verb::Create };
             // Whoever may not write learns nothing of what is there.
@@ -97,8 +111,22 @@ impl AuthService {
                 // A password of an earlier user of this name is not this one's.
                 batch = batch.then(Operation::Delete(password_key(&name)?));
             }
-            match self.commit(batch).await {
+            let renewed = old.as_ref().filter(|old| {
+                told.is_some()
+                    && batch.operations.len() == 1
+                    && batch.conditions.len() == 1
+                    && serde_json::from_slice(&old.value)
+                        .is_ok_and(|old| Said::of(&old) == Said::of(&prepared.value))
+            });
+            let written = match renewed {
+                Some(old) => self.inner.presence.renew(prepared.item.clone(), old.revision).await,
+                None => self.commit(batch).await,
+            };
+            match written {
                 Ok(revision) => {
+                    if let Some((host, said)) = told {
+                        self.inner.presence.note(&key, host, said, revision, self.now());
+                    }
                     let change = if old.is_some() { Change::Updated } else { Change::Created };
                     self.tell(
                         call,

@@ -88,6 +88,25 @@ impl ConnString {
         self.config.get_user().unwrap_or_default()
     }
 
+    /// Whether a password stands in it.
+    pub fn has_password(&self) -> bool {
+        self.config.get_password().is_some()
+    }
+
+    /// The same, with another name for its connections (`application_name`): ASCII letters, digits and `-`; others are
+    /// left out.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        let plain: String =
+            name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(60).collect();
+        self.config.application_name(plain);
+        self
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.config.get_application_name().unwrap_or_default()
+    }
+
     /// The database's name.
     pub fn database(&self) -> &str {
         self.config.get_dbname().unwrap_or_default()

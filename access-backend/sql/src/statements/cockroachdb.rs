@@ -56,6 +56,9 @@ CREATE TABLE IF NOT EXISTS event_blocks (
         WHERE key = $1 AND (expires IS NULL OR expires > $2)",
     page: "SELECT key, value, expires, revision FROM kv \
         WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4",
+    page_lately: "SELECT key, value, expires, revision FROM kv \
+        AS OF SYSTEM TIME follower_read_timestamp() \
+        WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4",
     look: "SELECT revision FROM kv WHERE key = $1 AND (expires IS NULL OR expires > $2)",
     begin_read: "BEGIN READ ONLY",
 
@@ -139,4 +142,37 @@ pub(crate) mod feed {
         updated, resolved = '500ms', min_checkpoint_frequency = '500ms', envelope = 'wrapped', \
         format = 'json'";
     pub(crate) const STORE: &str = "SELECT store::STRING FROM backend_version";
+}
+
+/// Who else uses the database; the place takes the name that this process goes by.
+pub(crate) const OTHERS: &str = "SELECT application_name, client_address \
+    FROM [SHOW CLUSTER SESSIONS] WHERE user_name = current_user() \
+    AND application_name NOT LIKE '$ internal%' AND application_name <> '{name}'";
+
+/// After the table, in a search that may be some seconds old.
+pub(crate) const LATELY: &str = "AS OF SYSTEM TIME follower_read_timestamp()";
+
+/// How long events are kept, which is the tables' own to know.
+pub(crate) mod retention {
+    /// The tables, and the column of each that says when what is in it happened.
+    pub(crate) const TABLES: [(&str, &str); 2] = [("events", "time"), ("event_blocks", "last_time")];
+    pub(crate) const FOUND: &str = "SELECT create_statement FROM [SHOW CREATE TABLE {table}]";
+    /// A moment without a zone can be counted on from and then be given one. The other way round depends on the
+    /// session, and is no expression for this.
+    pub(crate) const SET: &str = "ALTER TABLE {table} SET (ttl_expiration_expression = \
+        '(TIMESTAMP ''1970-01-01 00:00:00'' + \"{column}\" * INTERVAL ''1 millisecond'' + \
+        INTERVAL ''{days} days'') AT TIME ZONE ''UTC''', ttl_job_cron = '{ttl_job_cron}')";
+}
+
+/// The regions of a database. Names are put into their places as identifiers, in double quotes.
+pub(crate) mod regions {
+    pub(crate) const OF_DATABASE: &str =
+        "SELECT region, \"primary\", secondary FROM [SHOW REGIONS FROM DATABASE]";
+    pub(crate) const OF_CLUSTER: &str = "SELECT region FROM [SHOW REGIONS FROM CLUSTER]";
+    pub(crate) const GOAL: &str = "SELECT survival_goal FROM [SHOW SURVIVAL GOAL FROM DATABASE]";
+    pub(crate) const PRIMARY: &str = "ALTER DATABASE {database} SET PRIMARY REGION {region}";
+    pub(crate) const ADD: &str = "ALTER DATABASE {database} ADD REGION IF NOT EXISTS {region}";
+    pub(crate) const SECONDARY: &str = "ALTER DATABASE {database} SET SECONDARY REGION {region}";
+    pub(crate) const SURVIVE_REGION: &str = "ALTER DATABASE {database} SURVIVE REGION FAILURE";
+    pub(crate) const SURVIVE_ZONE: &str = "ALTER DATABASE {database} SURVIVE ZONE FAILURE";
 }

@@ -23,6 +23,8 @@ pub(crate) struct Statements {
     pub(crate) get: &'static str,
     pub(crate) page: &'static str,
     /// The revision of a live row.
+    /// A page that may be some seconds old.
+    pub(crate) page_lately: &'static str,
     pub(crate) look: &'static str,
     /// A transaction that reads the same state throughout.
     pub(crate) begin_read: &'static str,
@@ -69,6 +71,12 @@ pub(crate) const SEARCH: &str = "SELECT writer, seq, time, name, \"user\", json 
 
 /// What it reads of blocks: those first that begin first in its order, so many at a time.
 pub(crate) const SEARCH_BLOCKS: &str = "SELECT writer, last_seq, body";
+
+/// What an administrator asks for.
+pub(crate) mod ask {
+    pub(crate) const NOTHING: &str = "SELECT 1";
+    pub(crate) const ROWS: &str = "SELECT count(*) FROM kv";
+}
 
 #[cfg(test)]
 mod tests;

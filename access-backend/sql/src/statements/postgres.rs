@@ -78,6 +78,8 @@ CREATE INDEX IF NOT EXISTS event_blocks_last ON event_blocks (last_time, writer,
         WHERE key = $1 AND (expires IS NULL OR expires > $2)",
     page: "SELECT key, value, expires, revision FROM kv \
         WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4",
+    page_lately: "SELECT key, value, expires, revision FROM kv \
+        WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4",
     look: "SELECT revision FROM kv WHERE key = $1 AND (expires IS NULL OR expires > $2)",
     begin_read: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
 
@@ -256,3 +258,10 @@ pub(crate) mod log {
         LISTEN access_kv";
     pub(crate) const NOTIFY: &str = "NOTIFY access_kv";
 }
+
+/// Who else uses the database; the place takes the name that this process goes by.
+pub(crate) const OTHERS: &str = "SELECT coalesce(application_name, ''), \
+    coalesce(client_addr::text, 'this host') FROM pg_stat_activity \
+    WHERE datname = current_database() AND pid <> pg_backend_pid() \
+    AND coalesce(backend_type, 'client backend') = 'client backend' \
+    AND application_name <> '{name}'";

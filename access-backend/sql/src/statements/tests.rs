@@ -4,7 +4,7 @@ use std::path::Path;
 
 use access_backend::{EventOrder, EventQuery, StoredEvent, UnixMillis};
 
-use super::{Statements, cockroachdb, postgres};
+use super::{Statements, ask, cockroachdb, postgres};
 use crate::Engine;
 use crate::events;
 use crate::pool::BANNER;
@@ -19,6 +19,7 @@ fn listed(engine: Engine) -> Vec<(&'static str, String)> {
         migrate_end,
         get,
         page,
+        page_lately,
         look,
         begin_read,
         create,
@@ -58,6 +59,7 @@ fn listed(engine: Engine) -> Vec<(&'static str, String)> {
         ("of a first start: after", *migrate_end),
         ("get", get),
         ("range, and a watch's snapshot", page),
+        ("a list that may be some seconds old", page_lately),
         ("after a refusal", look),
         ("before a snapshot", begin_read),
         ("create", create),
@@ -86,6 +88,7 @@ fn listed(engine: Engine) -> Vec<(&'static str, String)> {
     ]);
     all.extend(match engine {
         Engine::Postgres => vec![
+            ("migrating: who else is there", postgres::OTHERS),
             ("of the feed's connection", postgres::log::LISTEN),
             ("feed: whether the log is of this server", postgres::log::FOREIGN),
             ("feed: if it is not", postgres::log::BEGIN_ANEW),
@@ -101,6 +104,17 @@ fn listed(engine: Engine) -> Vec<(&'static str, String)> {
             ("sweeper: done", postgres::log::NOT_MINE),
         ],
         Engine::CockroachDb => vec![
+            ("migrating: who else is there", cockroachdb::OTHERS),
+            ("of a start: how long events are kept", cockroachdb::retention::FOUND),
+            ("of a start: if that is not what the configuration says", cockroachdb::retention::SET),
+            ("backend status: the regions", cockroachdb::regions::OF_DATABASE),
+            ("backend status: what is outlived", cockroachdb::regions::GOAL),
+            ("backend multi-region: those that there are", cockroachdb::regions::OF_CLUSTER),
+            ("backend multi-region", cockroachdb::regions::PRIMARY),
+            ("backend multi-region", cockroachdb::regions::ADD),
+            ("backend multi-region", cockroachdb::regions::SECONDARY),
+            ("backend multi-region", cockroachdb::regions::SURVIVE_REGION),
+            ("backend multi-region", cockroachdb::regions::SURVIVE_ZONE),
             ("of the feed's connection", cockroachdb::feed::SESSION),
             ("feed: whether there can be one", cockroachdb::feed::RANGEFEEDS),
             ("feed: which store it is", cockroachdb::feed::STORE),
@@ -132,9 +146,17 @@ fn listed(engine: Engine) -> Vec<(&'static str, String)> {
     for (name, query) in
         [("search for all", broad), ("search for one name", one), ("search by everything", narrow)]
     {
-        let of_blocks = events::statement_of_blocks(&query, query.after.as_ref()).0;
-        all.extend([(name, events::statement(&query, 10).0), (name, of_blocks)]);
+        let of_blocks = events::statement_of_blocks(&query, query.after.as_ref(), "").0;
+        all.extend([(name, events::statement(&query, 10, "").0), (name, of_blocks)]);
     }
+    if engine == Engine::CockroachDb {
+        let past = EventQuery { to: Some(UnixMillis(2)), limit: 10, ..EventQuery::default() };
+        let text = events::statement(&past, 10, cockroachdb::LATELY).0;
+        let of_blocks = events::statement_of_blocks(&past, None, cockroachdb::LATELY).0;
+        all.extend([("search in what is past", text), ("search in what is past", of_blocks)]);
+    }
+    all.push(("backend status: latency", ask::NOTHING.into()));
+    all.push(("backend status: rows", ask::ROWS.into()));
     all.retain(|(_, text)| !text.is_empty());
     all
 }

@@ -1,6 +1,7 @@
 //! Commands and flags.
 
 mod auth;
+mod backend;
 mod documents;
 mod people;
 mod records;
@@ -11,6 +12,7 @@ use access_daemon::OutputFormat;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use auth::{AuthCommand, ExportType, SignArgs, SignFormat};
+pub(crate) use backend::{BackendCommand, MigrateArgs, MultiRegionArgs, SurviveArg};
 pub(crate) use documents::{CreateArgs, GetArgs, GetFormat, LockArgs, LockFlags};
 pub(crate) use people::{
     AddTokenArgs, AddUserArgs, TokensCommand, TraitFlags, UpdateUserArgs, UsersCommand,
@@ -43,6 +45,10 @@ pub(crate) struct Global {
     /// of them holds a cluster.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// The Auth Service's configuration on this host: it says which data directory and which store
+    /// there are.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// The Auth Service's address; of several replicas all, with commas between them or by more
     /// flags.
     #[arg(long, global = true, value_name = "HOST[:PORT]", value_delimiter = ',')]
@@ -141,6 +147,11 @@ pub(crate) enum Command {
     ///
     /// Example: accessctl lock --user=alice --ttl=2h --message="laptop stolen"
     Lock(LockArgs),
+    /// The store that the cluster's state is in.
+    ///
+    /// Example: accessctl backend status
+    #[command(subcommand)]
+    Backend(BackendCommand),
     /// Print a completion script for a shell.
     ///
     /// Example: accessctl completions bash > /etc/bash_completion.d/accessctl
@@ -246,6 +257,32 @@ mod tests {
             let words = example.split(" > ").next().unwrap().replace("\"laptop stolen\"", "stolen");
             parse(&words).unwrap_or_else(|err| panic!("{example}: {err}"));
         }
+    }
+
+    #[test]
+    fn what_the_guides_say_is_understood() {
+        let guides = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+        let (mut commands, mut configurations) = (0, 0);
+        for guide in std::fs::read_dir(guides).unwrap() {
+            let text = std::fs::read_to_string(guide.unwrap().path()).unwrap();
+            for line in text.lines().filter(|line| line.starts_with("accessctl ")) {
+                let words = line.split(" > ").next().unwrap();
+                parse(words).unwrap_or_else(|err| panic!("{line}: {err}"));
+                commands += 1;
+            }
+            for block in text.split("```yaml\n").skip(1) {
+                let file = tempfile::NamedTempFile::new().unwrap();
+                std::fs::write(file.path(), block.split("```").next().unwrap()).unwrap();
+                let config = access_daemon::Config::load(file.path());
+                let config = config.unwrap_or_else(|err| panic!("{block}: {err}"));
+                if config.access.storage.conn_string.is_some() {
+                    let clock = crate::cluster::clock();
+                    auth_daemon::StoreAt::of(&config, std::path::Path::new("/x"), clock).unwrap();
+                }
+                configurations += 1;
+            }
+        }
+        assert!(commands > 6 && configurations > 1, "{commands} {configurations}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod audit;
+mod backend;
 mod create;
 mod databases;
 mod edit;
@@ -8,6 +9,7 @@ mod export;
 mod get;
 mod invitation;
 mod lock;
+mod migrate;
 mod nodes;
 mod recordings;
 mod sign;
@@ -22,8 +24,8 @@ use access_daemon::{Exit, note, print};
 use clap::CommandFactory;
 
 use crate::cli::{
-    AuditCommand, AuthCommand, Cli, Command, DbCommand, NodesCommand, Pair, RecordingsCommand,
-    TokensCommand, UsersCommand,
+    AuditCommand, AuthCommand, BackendCommand, Cli, Command, DbCommand, NodesCommand, Pair,
+    RecordingsCommand, TokensCommand, UsersCommand,
 };
 use crate::cluster::Cluster;
 use crate::kinds::Named;
@@ -33,6 +35,13 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Exit> {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "accessctl", &mut script);
         return print(&String::from_utf8_lossy(&script));
+    }
+    match cli.command {
+        Command::Backend(BackendCommand::Migrate(args)) => return migrate::migrate(args).await,
+        Command::Backend(BackendCommand::MultiRegion(args)) => {
+            return backend::multi_region(&cli.global, args).await;
+        }
+        _ => {}
     }
     // What can be refused without the cluster is refused before it is looked for.
     let ready = Ready::from(cli.command)?;
@@ -100,8 +109,12 @@ async fn run_other(cluster: &Cluster, command: Command) -> Result<(), Exit> {
             recordings::download(cluster, &session, out, overwrite).await
         }
         Command::Audit(AuditCommand::Search(args)) => audit::search(cluster, args).await,
+        Command::Backend(BackendCommand::Status { format }) => {
+            backend::status(cluster, format.format).await
+        }
         // These were taken apart before.
-        Command::Create(_)
+        Command::Backend(_)
+        | Command::Create(_)
         | Command::Auth(AuthCommand::Sign(_))
         | Command::Lock(_)
         | Command::Completions { .. } => Ok(()),

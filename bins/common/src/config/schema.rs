@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use access_core::gate::{LEAST_STALENESS, SIGN_OF_LIFE};
 use serde::{Deserialize, Deserializer, de};
@@ -102,10 +103,26 @@ pub struct Storage {
     pub change_feed_conn_string: Option<String>,
     /// When expired rows are removed.
     pub ttl_job_cron: Option<String>,
+    /// How long audit events are kept; a year by default, `off` keeps them for ever.
+    #[serde(deserialize_with = "retention")]
+    pub audit_retention: Retention,
     /// Where recordings go: a folder or an `s3://` URL; `recordings` in the data directory by
     /// default.
     pub recordings: Option<String>,
 }
+
+/// How long audit events are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention(pub Option<Duration>);
+
+impl Default for Retention {
+    /// A year.
+    fn default() -> Self {
+        Self(Some(DAY * 365))
+    }
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// The storage engines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -326,6 +343,20 @@ pub struct Desktop {
     pub name: String,
     /// Where it is, `HOST:PORT`.
     pub addr: String,
+}
+
+fn retention<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Retention, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text == "off" {
+        return Ok(Retention(None));
+    }
+    let span: Span = text.parse().map_err(serde::de::Error::custom)?;
+    if span.0 < DAY || span.0 > DAY * 36_525 {
+        return Err(serde::de::Error::custom(format!(
+            "{text} is no time to keep events for: 1d to 36525d, or off"
+        )));
+    }
+    Ok(Retention(Some(span.0)))
 }
 
 fn staleness<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::Error> {
