@@ -166,7 +166,8 @@ pub(crate) fn statement_of_blocks(
         EventOrder::NewestFirst => ("last_time", "DESC", '<', "first_time <="),
         EventOrder::OldestFirst => ("first_time", "ASC", '>', "last_time >="),
     };
-    let mut text = format!("{SEARCH_BLOCKS}, {edge} FROM event_blocks {lately} WHERE true").replace("  ", " ");
+    let mut text =
+        format!("{SEARCH_BLOCKS}, {edge} FROM event_blocks {lately} WHERE true").replace("  ", " ");
     let mut values: Vec<Bound> = Vec::new();
     let mut place = |value: Bound| {
         values.push(value);

@@ -155,7 +155,8 @@ pub(crate) const LATELY: &str = "AS OF SYSTEM TIME follower_read_timestamp()";
 /// How long events are kept, which is the tables' own to know.
 pub(crate) mod retention {
     /// The tables, and the column of each that says when what is in it happened.
-    pub(crate) const TABLES: [(&str, &str); 2] = [("events", "time"), ("event_blocks", "last_time")];
+    pub(crate) const TABLES: [(&str, &str); 2] =
+        [("events", "time"), ("event_blocks", "last_time")];
     pub(crate) const FOUND: &str = "SELECT create_statement FROM [SHOW CREATE TABLE {table}]";
     /// A moment without a zone can be counted on from and then be given one. The other way round depends on the
     /// session, and is no expression for this.

@@ -65,6 +65,9 @@ SELECT value, expires, revision FROM kv WHERE key = $1 AND (expires IS NULL OR e
 -- range, and a watch's snapshot
 SELECT key, value, expires, revision FROM kv WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4;
 
+-- a list that may be some seconds old
+SELECT key, value, expires, revision FROM kv AS OF SYSTEM TIME follower_read_timestamp() WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4;
+
 -- after a refusal
 SELECT revision FROM kv WHERE key = $1 AND (expires IS NULL OR expires > $2);
 
@@ -128,6 +131,39 @@ DELETE FROM events WHERE time < $1 ORDER BY time, writer, seq LIMIT $2;
 -- delete_before: of many
 WITH d AS (DELETE FROM event_blocks WHERE (writer, last_seq) IN (SELECT writer, last_seq FROM event_blocks WHERE last_time < $1 ORDER BY last_time LIMIT $2) RETURNING count) SELECT coalesce(sum(count), 0)::INT8 FROM d;
 
+-- migrating: who else is there
+SELECT application_name, client_address FROM [SHOW CLUSTER SESSIONS] WHERE user_name = current_user() AND application_name NOT LIKE '$ internal%' AND application_name <> '{name}';
+
+-- of a start: how long events are kept
+SELECT create_statement FROM [SHOW CREATE TABLE {table}];
+
+-- of a start: if that is not what the configuration says
+ALTER TABLE {table} SET (ttl_expiration_expression = '(TIMESTAMP ''1970-01-01 00:00:00'' + "{column}" * INTERVAL ''1 millisecond'' + INTERVAL ''{days} days'') AT TIME ZONE ''UTC''', ttl_job_cron = '{ttl_job_cron}');
+
+-- backend status: the regions
+SELECT region, "primary", secondary FROM [SHOW REGIONS FROM DATABASE];
+
+-- backend status: what is outlived
+SELECT survival_goal FROM [SHOW SURVIVAL GOAL FROM DATABASE];
+
+-- backend multi-region: those that there are
+SELECT region FROM [SHOW REGIONS FROM CLUSTER];
+
+-- backend multi-region
+ALTER DATABASE {database} SET PRIMARY REGION {region};
+
+-- backend multi-region
+ALTER DATABASE {database} ADD REGION IF NOT EXISTS {region};
+
+-- backend multi-region
+ALTER DATABASE {database} SET SECONDARY REGION {region};
+
+-- backend multi-region
+ALTER DATABASE {database} SURVIVE REGION FAILURE;
+
+-- backend multi-region
+ALTER DATABASE {database} SURVIVE ZONE FAILURE;
+
 -- of the feed's connection
 SET statement_timeout = 0;
 
@@ -163,3 +199,15 @@ SELECT writer, seq, time, name, "user", json FROM events WHERE true AND time >= 
 
 -- search by everything
 SELECT writer, last_seq, body, first_time FROM event_blocks WHERE true AND last_time >= $1 AND first_time < $2 AND (users = '' OR strpos(users, $3) > 0) AND (names = '' OR EXISTS (SELECT 1 FROM unnest($4) AS n (n) WHERE strpos(names, n.n) > 0)) AND last_time >= $5 AND (first_time, writer, last_seq) > ($6, $7, $8) ORDER BY first_time ASC, writer ASC, last_seq ASC LIMIT 4;
+
+-- search in what is past
+SELECT writer, seq, time, name, "user", json FROM events AS OF SYSTEM TIME follower_read_timestamp() WHERE true AND time < $1 ORDER BY time DESC, writer DESC, seq DESC LIMIT $2;
+
+-- search in what is past
+SELECT writer, last_seq, body, last_time FROM event_blocks AS OF SYSTEM TIME follower_read_timestamp() WHERE true AND first_time < $1 ORDER BY last_time DESC, writer DESC, last_seq DESC LIMIT 4;
+
+-- backend status: latency
+SELECT 1;
+
+-- backend status: rows
+SELECT count(*) FROM kv;

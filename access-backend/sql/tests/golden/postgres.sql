@@ -80,6 +80,9 @@ SELECT value, expires, revision FROM kv WHERE key = $1 AND (expires IS NULL OR e
 -- range, and a watch's snapshot
 SELECT key, value, expires, revision FROM kv WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4;
 
+-- a list that may be some seconds old
+SELECT key, value, expires, revision FROM kv WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4;
+
 -- after a refusal
 SELECT revision FROM kv WHERE key = $1 AND (expires IS NULL OR expires > $2);
 
@@ -146,6 +149,9 @@ DELETE FROM events WHERE (writer, seq) IN (SELECT writer, seq FROM events WHERE 
 -- delete_before: of many
 WITH d AS (DELETE FROM event_blocks WHERE (writer, last_seq) IN (SELECT writer, last_seq FROM event_blocks WHERE last_time < $1 ORDER BY last_time LIMIT $2) RETURNING count) SELECT coalesce(sum(count), 0)::bigint FROM d;
 
+-- migrating: who else is there
+SELECT coalesce(application_name, ''), coalesce(client_addr::text, 'this host') FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') = 'client backend' AND application_name <> '{name}';
+
 -- of the feed's connection
 SET synchronous_commit = off; SET default_transaction_isolation = 'read committed'; LISTEN access_kv;
 
@@ -202,3 +208,9 @@ SELECT writer, seq, time, name, "user", json FROM events WHERE true AND time >= 
 
 -- search by everything
 SELECT writer, last_seq, body, first_time FROM event_blocks WHERE true AND last_time >= $1 AND first_time < $2 AND (users = '' OR strpos(users, $3) > 0) AND (names = '' OR EXISTS (SELECT 1 FROM unnest($4) AS n (n) WHERE strpos(names, n.n) > 0)) AND last_time >= $5 AND (first_time, writer, last_seq) > ($6, $7, $8) ORDER BY first_time ASC, writer ASC, last_seq ASC LIMIT 4;
+
+-- backend status: latency
+SELECT 1;
+
+-- backend status: rows
+SELECT count(*) FROM kv;

@@ -1,7 +1,8 @@
 //! From the spool to Auth: in order, again and again until it is stored.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use access_client::{AuthClient, ClientError, proto, with_deadline};
@@ -186,8 +187,9 @@ impl SpoolSink {
 
     /// Remembers what was delivered, so that it needs not be delivered again.
     pub(crate) async fn save(&self) {
-        let (generation, state) = {
+        let (generation, number, state) = {
             let journal = self.lock();
+            let number = self.shared().states.fetch_add(1, Ordering::Relaxed) + 1;
             let state = State {
                 writer: journal.writer().clone(),
                 acked: *self.shared().acked.borrow(),
@@ -196,7 +198,7 @@ impl SpoolSink {
                 sessions: journal.open_sessions.clone(),
                 base: journal.base,
             };
-            (journal.generation, state)
+            (journal.generation, number, state)
         };
         // The state must not know of what a power cut could take back.
         self.lock().want_sync();
@@ -204,7 +206,7 @@ impl SpoolSink {
         if self.wait_synced(generation).await.is_err() {
             return;
         }
-        let saved = blocking(self.shared(), move |shared| save(shared, &state)).await;
+        let saved = blocking(self.shared(), move |shared| save(shared, number, &state)).await;
         if let Err(err) = saved {
             warn!("the audit spool's state cannot be written: {err}");
         }
@@ -224,13 +226,19 @@ fn acked(sender: &watch::Sender<u64>, stored: u64) {
     });
 }
 
-/// Writes the state, then removes the segments that it makes superfluous.
-fn save(shared: &Shared, state: &State) -> io::Result<()> {
+/// Writes the state, then removes the segments that it makes superfluous. A delivery that was dropped may have left one
+/// that is still being written, and that is older.
+fn save(shared: &Shared, number: u64, state: &State) -> io::Result<()> {
+    let mut last = shared.saved.lock().unwrap_or_else(PoisonError::into_inner);
+    if number < *last {
+        return Ok(());
+    }
     let mut saved = state.save(&shared.dir);
     if saved.as_ref().is_err_and(crate::files::is_full) && shared.lock().give_up_reserve() {
         saved = state.save(&shared.dir);
     }
     saved?;
+    *last = number;
     let delivered = shared.lock().delivered_segments(state.acked);
     for first in &delivered {
         crate::files::remove(&segment::path(&shared.dir, *first))?;
@@ -333,4 +341,40 @@ async fn blocking<T: Send + 'static>(
 ) -> io::Result<T> {
     let shared = Arc::clone(shared);
     tokio::task::spawn_blocking(move || work(&shared)).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use access_core::time::ManualClock;
+    use access_core::{ClusterName, Timestamp};
+
+    use super::*;
+    use crate::spool::SpoolOptions;
+
+    #[test]
+    fn of_states_that_are_saved_at_once_the_newest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(Timestamp::EPOCH));
+        let cluster = ClusterName::new("example.com").unwrap();
+        let sink = SpoolSink::open(dir.path(), cluster, SpoolOptions::default(), clock).unwrap();
+        let state = {
+            let journal = sink.lock();
+            let (writer, sessions) = (journal.writer().clone(), journal.open_sessions.clone());
+            State { writer, acked: 0, taken: 0, sessions_at: 0, sessions, base: None }
+        };
+        // Numbered as they were taken, but written in any order.
+        std::thread::scope(|scope| {
+            for first in 1..=4 {
+                let (sink, state) = (&sink, &state);
+                scope.spawn(move || {
+                    for number in (0..10).rev().map(|round| 4 * round + first) {
+                        let state = State { taken: number, ..state.clone() };
+                        save(sink.shared(), number, &state).unwrap();
+                    }
+                });
+            }
+        });
+        let saved = std::fs::read_to_string(dir.path().join("state.json")).unwrap();
+        assert!(saved.contains("\"taken\":40"), "{saved}");
+    }
 }

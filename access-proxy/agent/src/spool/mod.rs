@@ -34,6 +34,7 @@ mod sessions;
 mod syncer;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -115,6 +116,10 @@ struct Shared {
     acked: watch::Sender<u64>,
     /// Ticks when a stranger's event came.
     strangers: watch::Sender<u64>,
+    /// How many states were taken to be saved.
+    states: AtomicU64,
+    /// Which of them was saved last; locked while one is.
+    saved: Mutex<u64>,
 }
 
 impl SpoolSink {
@@ -139,6 +144,8 @@ impl SpoolSink {
             synced: watch::Sender::new(Synced::default()),
             acked: watch::Sender::new(acked),
             strangers: watch::Sender::new(0),
+            states: AtomicU64::new(0),
+            saved: Mutex::new(0),
         });
         syncer::start(Arc::clone(&shared))?;
         Ok(Self { handle: Arc::new(Handle { shared }), entitled: Entitled::EndsOnly })
