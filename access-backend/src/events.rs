@@ -88,6 +88,11 @@ pub struct EventCursor {
 }
 
 impl EventCursor {
+    /// The place of an event; for engines.
+    pub fn new(time: UnixMillis, writer: String, seq: u64) -> Self {
+        Self { time, writer, seq }
+    }
+
     /// When the event happened; for engines, as the other two.
     pub fn time(&self) -> UnixMillis {
         self.time
@@ -126,8 +131,12 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Those of the storage.
     async fn last_seq(&self, writer: &str) -> Result<Option<u64>, Error>;
 
-    /// Deletes up to `limit` of the oldest events from before `time`, and says how many. Call it until it says 0:
+    /// Deletes about `limit` of the oldest events from before `time`, and says how many. Call it until it says 0:
     /// each call is one short transaction.
+    ///
+    /// Events of which many came in one [`append`](EventStore::append) may be kept, and go, together: then a call may
+    /// delete up to [`MAX_APPEND_EVENTS`] of them when fewer were asked for, and such an event may stay for as long as
+    /// others of its group are not from before `time`, which is an hour at most.
     ///
     /// # Errors
     /// Those of the storage.

@@ -66,7 +66,7 @@
 //! 3. Make a [`Position`] from whatever orders your commits, and never from the order in which numbers were
 //!    *allocated*, unless one writer does both. Build a [`Watch`] from any stream with [`Watch::new`]; send
 //!    [`WatchEvent::Reset`] whenever you cannot prove that nothing was missed.
-//!    [`engine`] has what hands changes to many watchers, and what fills a page.
+//!    [`engine`] has what hands changes to many watchers, what fills a page, and what packs events.
 //! 4. Call [`Batch::validate`] and [`validate_events`] before writing.
 //! 5. Run the suite, which checks all of the above and the linearizability of concurrent histories, from the
 //!    engine's tests, with the feature `conformance`:
@@ -91,6 +91,7 @@
 mod apply;
 mod backend;
 mod batch;
+mod blocks;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -100,6 +101,7 @@ mod events;
 mod hub;
 mod item;
 mod key;
+mod lease;
 mod memory;
 pub mod migrate;
 mod page;
@@ -121,6 +123,7 @@ pub use events::{
 };
 pub use item::{Item, MAX_VALUE_BYTES, NewItem, Value};
 pub use key::{Key, KeyRange, MAX_KEY_BYTES, Prefix};
+pub use lease::{Held, Lease, Once};
 pub use memory::{Memory, MemoryOptions};
 pub use sqlite::{Sqlite, SqliteOptions};
 pub use token::{Cursor, Position, Revision};

@@ -162,7 +162,7 @@ async fn a_newer_schema_is_refused() {
     file.execute("UPDATE backend_version SET version = 99", ()).unwrap();
     file.close().unwrap();
     let error = open(&path).await.unwrap_err();
-    assert_eq!(error, Error::NewerSchema { path: path.clone(), found: 99, supported: 1 });
+    assert_eq!(error, Error::NewerSchema { path: path.clone(), found: 99, supported: 2 });
     says(&error, &path, "newer release");
 }
 

@@ -32,7 +32,7 @@ pub struct Cluster {
 }
 
 /// The address in the JSON log line with this message.
-fn addr_of(line: &str, message: &str) -> Option<String> {
+pub(crate) fn addr_of(line: &str, message: &str) -> Option<String> {
     let value: Value = serde_json::from_str(line).ok()?;
     (value["message"] == message).then(|| value["addr"].as_str().map(str::to_owned)).flatten()
 }
@@ -56,12 +56,20 @@ impl Cluster {
 
     /// Starts Auth and the proxy only.
     pub fn without_agent() -> Self {
+        let mut cluster = Self::without_processes();
+        cluster.start_auth();
+        cluster.add_proxy();
+        cluster
+    }
+
+    /// A folder, and nothing that runs yet.
+    pub(crate) fn without_processes() -> Self {
         let dir = tempfile::Builder::new()
             .prefix("access-e2e-")
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir()
             .unwrap();
-        let mut cluster = Self {
+        Self {
             dir,
             auth: None,
             proxy: None,
@@ -69,12 +77,14 @@ impl Cluster {
             proxy_addr: "127.0.0.1:0".into(),
             auth_addr: "127.0.0.1:0".into(),
             pin: String::new(),
-        };
-        cluster.start_auth();
-        let token = cluster.token("proxy");
-        cluster.write("proxy-token", &token);
-        cluster.start_proxy();
-        cluster
+        }
+    }
+
+    /// Starts the proxy for the first time.
+    pub fn add_proxy(&mut self) {
+        let token = self.token("proxy");
+        self.write("proxy-token", &token);
+        self.start_proxy();
     }
 
     /// A path within the cluster's folder.
@@ -104,6 +114,11 @@ impl Cluster {
         let process = daemon("auth", &config);
         self.auth_addr = process.wait_for("its address", |line| addr_of(line, "auth is up"));
         self.auth = Some(process);
+        self.learn_pin();
+    }
+
+    /// Asks Auth for the pin.
+    pub(crate) fn learn_pin(&mut self) {
         let status = self.ctl(&["status", "--format=json"], "").ok();
         let status: Value = serde_json::from_str(&status.out).unwrap();
         self.pin = status["ca_pin"].as_str().unwrap().to_owned();
@@ -286,7 +301,8 @@ fn daemon(name: &str, config: &Path) -> Process {
     Process::start(name, daemon_command(name, config))
 }
 
-fn daemon_command(name: &str, config: &Path) -> Command {
+/// A daemon of ours with a configuration, not started yet.
+pub fn daemon_command(name: &str, config: &Path) -> Command {
     let mut command = Command::new(bin(name));
     command.arg("--config").arg(config).env("RUST_BACKTRACE", "1");
     command

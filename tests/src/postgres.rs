@@ -32,11 +32,7 @@ impl Postgres {
     /// Starts one whose certificate is for a name; something may be changed in its data directory
     /// before.
     pub fn start_with(cluster: &Cluster, name: &str, change: impl FnOnce(&Path)) -> Self {
-        let dir = tempfile::Builder::new().prefix("access-e2e-pg-").tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let data = dir.path().join("data");
-        copy_of_template(&data);
-
+        let (dir, data) = new_folder();
         let out = dir.path().join("server");
         let (host, path) = (format!("--host={name}"), out.display().to_string());
         cluster.ctl(&["auth", "sign", "--format=db", &host, "--ttl=1h", "--out", &path], "").ok();
@@ -47,7 +43,7 @@ impl Postgres {
         fs::write(data.join("clients.crt"), clients).unwrap();
         let hba = "local all all trust\nhostssl all all 127.0.0.1/32 cert clientcert=verify-full\n";
         fs::write(data.join("pg_hba.conf"), hba).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let config = format!(
             "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\n\
              ssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\n\
@@ -56,12 +52,40 @@ impl Postgres {
         );
         fs::write(data.join("postgresql.auto.conf"), config).unwrap();
         change(&data);
-        own(&data);
-        let mut postgres = Self { dir, port, process: None };
-        postgres.start_again();
+        let postgres = Self::run(dir, port);
         postgres.sql("create role reader login; create role owner login");
         postgres.sql("create database shop owner owner");
         postgres
+    }
+
+    /// Starts one that keeps the state of Auth, in `access_backend` of the user `access`: reached
+    /// through its socket alone, without certificates.
+    pub fn store() -> Self {
+        let (dir, data) = new_folder();
+        let port = free_port();
+        fs::write(data.join("pg_hba.conf"), "local all all trust\n").unwrap();
+        let config = format!(
+            "port = {port}\nlisten_addresses = ''\nunix_socket_directories = '{}'\n\
+             max_connections = 100\n",
+            data.display()
+        );
+        fs::write(data.join("postgresql.auto.conf"), config).unwrap();
+        let postgres = Self::run(dir, port);
+        postgres.sql("create role access login");
+        postgres.sql("create database access_backend owner access");
+        postgres
+    }
+
+    fn run(dir: tempfile::TempDir, port: u16) -> Self {
+        let mut postgres = Self { dir, port, process: None };
+        own(&postgres.data());
+        postgres.start_again();
+        postgres
+    }
+
+    /// What it has logged since it was started.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// Starts it after [`Postgres::stop`], on the same port.
@@ -175,6 +199,19 @@ impl Drop for Postgres {
         }
         self.stop();
     }
+}
+
+/// A folder with a data directory in it.
+fn new_folder() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::Builder::new().prefix("access-e2e-pg-").tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let data = dir.path().join("data");
+    copy_of_template(&data);
+    (dir, data)
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Where Debian keeps the programs of a version.

@@ -4,11 +4,12 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command};
 use std::time::{Duration, Instant};
 
-use access_e2e::{Cluster, Process, run};
+use access_e2e::{Cluster, Process, daemon_command, run};
 use nix::sys::signal::Signal;
 
 /// How long a node may take to be back after its proxy is: two seconds are promised, and a
@@ -228,4 +229,30 @@ fn a_proxy_that_is_told_to_stop_lets_a_session_finish() {
     assert_eq!(auth.wait(), Some(0));
     assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     assert!(!fs::exists(site.cluster.path("auth/auth.sock")).unwrap());
+}
+
+#[test]
+fn an_agent_that_is_told_to_stop_before_it_has_joined_stops() {
+    let cluster = Cluster::without_agent();
+    // It lets the agent connect, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let token = cluster.token("node");
+    let config = cluster.write(
+        "agent.yaml",
+        &format!(
+            "access:\n  nodename: web-1\n  data_dir: {data}\n  proxy_server: {silent}\n  \
+             ca_pin: {pin}\n  join_params: {{ method: token, token_name: {token} }}\n\
+             ssh_service:\n  enabled: yes\n",
+            data = cluster.path("agent").display(),
+            silent = silent.local_addr().unwrap(),
+            pin = cluster.pin,
+        ),
+    );
+    let agent = Process::start("agent", daemon_command("agent", &config));
+    let held = silent.accept().unwrap();
+    let since = Instant::now();
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.wait(), Some(0));
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+    drop(held);
 }

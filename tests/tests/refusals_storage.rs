@@ -4,9 +4,10 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use access_backend::{Backend, Sqlite, SqliteOptions};
-use access_e2e::{Cluster, Done, Volume, bin, run};
+use access_e2e::{Cluster, Done, Postgres, Process, Volume, bin, off_by, run, without};
 use nix::sys::signal::Signal;
 
 fn stopped() -> Cluster {
@@ -147,4 +148,225 @@ fn a_full_disk_at_auth() {
     auth.signal(Signal::SIGTERM);
     assert_eq!(auth.wait(), Some(0), "it was the same process all along");
     is_as_before(cluster);
+}
+
+/// Auth with its state in a database.
+struct OnPostgres {
+    store: Postgres,
+    dir: tempfile::TempDir,
+}
+
+impl OnPostgres {
+    fn new() -> Self {
+        let dir = tempfile::Builder::new().permissions(mode(0o700)).tempdir().unwrap();
+        Self { store: Postgres::store(), dir }
+    }
+
+    fn command(&self, conn_string: &str) -> Command {
+        static CONFIGS: AtomicUsize = AtomicUsize::new(0);
+        let number = CONFIGS.fetch_add(1, Ordering::Relaxed);
+        let config = self.dir.path().join(format!("auth-{number}.yaml"));
+        let text = format!(
+            "access:\n  data_dir: {}\n  log: {{ format: json }}\n  storage:\n    type: postgres\n    \
+             conn_string: \"{conn_string}\"\nauth_service:\n  listen_addr: 127.0.0.1:0\n  \
+             cluster_name: example.org\n",
+            self.dir.path().join("data").display()
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = Command::new(bin("auth"));
+        command.arg("--config").arg(config);
+        command
+    }
+
+    fn good(&self) -> String {
+        self.store.conn_string("access", "access_backend")
+    }
+
+    /// It does not start, says why, and has made nothing.
+    #[track_caller]
+    fn refuses(&self, conn_string: &str, text: &str) -> Done {
+        let done = run(&mut self.command(conn_string), "");
+        assert!(matches!(done.code, 1 | 2) && done.err.contains(text), "{text:?}: {done:?}");
+        assert!(!done.err.contains("panicked") && done.out.is_empty(), "{done:?}");
+        done
+    }
+
+    fn sql(&self, sql: &str) {
+        self.store.sql_in("access_backend", sql);
+    }
+
+    fn starts(&self) -> Process {
+        let process = Process::start("auth", self.command(&self.good()));
+        process.wait_for("that Auth is up", |line| line.contains("auth is up").then_some(()));
+        process
+    }
+
+    fn ctl(&self, args: &[&str], input: &str) -> Done {
+        let mut command = Command::new(bin("accessctl"));
+        command.arg("--data-dir").arg(self.dir.path().join("data")).args(args);
+        run(&mut command, input)
+    }
+}
+
+fn mode(bits: u32) -> fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(bits)
+}
+
+fn end(process: Process) {
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.wait(), Some(0));
+}
+
+#[test]
+fn a_database_that_will_not_do() {
+    if without("postgresql") {
+        return;
+    }
+    let mut site = OnPostgres::new();
+    // Before there is anything.
+    let good = site.good();
+    // One that is nowhere is waited for, for half a minute.
+    let mut nowhere = site.command("postgres://access@db.invalid/x?sslmode=disable");
+    let nowhere = std::thread::spawn(move || run(&mut nowhere, ""));
+    site.refuses(&format!("{good}&sslmod=disable"), "sslmode");
+    site.store.sql("create role poor login");
+    let poor = site.store.conn_string("poor", "access_backend");
+    let done = site
+        .refuses(&poor, "as an administrator run: GRANT ALL ON DATABASE access_backend TO poor");
+    assert!(done.err.contains("storage.conn_string"), "{done:?}");
+    site.store.sql("alter role access set default_transaction_read_only = on");
+    let done = site.refuses(&good, "is a read-only replica");
+    assert!(
+        done.err.contains("name the primary") && done.err.contains("storage.conn_string"),
+        "{done:?}"
+    );
+    site.store.sql("alter role access reset default_transaction_read_only");
+    let mut late = site.command(&good);
+    off_by(&mut late, "-10s");
+    let done = run(&mut late, "").fails(1, "s from this machine's; set both by NTP");
+    assert!(done.err.contains("10 s") || done.err.contains("9 s"), "{done:?}");
+    let data = site.dir.path().join("data");
+    assert!(!data.join("seal.key").exists(), "nothing was made");
+
+    // A few seconds are borne, by those who come later too.
+    let mut ahead = site.command(&good);
+    off_by(&mut ahead, "+3s");
+    let process = Process::start("auth", ahead);
+    process.wait_for("that Auth is up", |line| line.contains("auth is up").then_some(()));
+    site.ctl(&["users", "add", "alice", "--roles=access"], "").ok();
+    // What is too large is not written, not even in part, and the limit is told.
+    let large = format!(
+        "kind: role\nversion: v1\nmetadata: {{ name: large, description: \"{}\" }}\nspec: {{}}\n",
+        "x".repeat(1_100_000)
+    );
+    let done = site.ctl(&["create", "-f", "-"], &large);
+    assert!(done.code != 0 && done.err.contains("limit"), "{:.400}", format!("{done:?}"));
+    assert!(!site.ctl(&["get", "role"], "").ok().out.contains("large"));
+    // It becomes a replica under Auth, and a primary again.
+    site.store.sql("alter system set default_transaction_read_only = on");
+    site.store.sql("select pg_reload_conf()");
+    let refused = |site: &OnPostgres| {
+        let done = site.ctl(&["users", "add", "bob", "--roles=access"], "");
+        (done.code != 0).then_some(done)
+    };
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let done = loop {
+        match refused(&site) {
+            Some(done) => break done,
+            None => drop(site.ctl(&["users", "rm", "bob"], "")),
+        }
+        assert!(std::time::Instant::now() < until, "it is still written to");
+    };
+    assert!(done.code == 5 && done.err.contains("cannot use its store"), "{done:?}");
+    process.wait_for("why", |line| line.contains("is a read-only replica").then_some(()));
+    site.store.sql("alter system reset default_transaction_read_only");
+    site.store.sql("select pg_reload_conf()");
+    while let Some(done) = refused(&site) {
+        assert!(std::time::Instant::now() < until, "{done:?}");
+    }
+    end(process);
+
+    let done =
+        nowhere.join().unwrap().fails(1, "storage.conn_string: postgres://access@db.invalid/x");
+    assert!(done.err.contains("check host and port"), "{done:?}");
+
+    // Somebody was at the tables.
+    site.sql("update backend_version set version = 99");
+    let done = site.refuses(&good, "schema version 99");
+    assert!(done.err.contains("run the newer release"), "{done:?}");
+    site.sql(
+        "update backend_version set version = 1; alter table kv rename column expires to ends",
+    );
+    let done = site.refuses(&good, "kv has no column expires");
+    assert!(
+        done.err.contains("storage.conn_string") && done.err.contains("from a backup"),
+        "{done:?}"
+    );
+    site.sql("alter table kv rename column ends to expires");
+    let process = site.starts();
+    assert!(site.ctl(&["users", "ls"], "").ok().out.contains("alice"));
+    // And under Auth.
+    site.sql("alter table kv rename column value to content");
+    let done = site.ctl(&["users", "add", "carol", "--roles=access"], "");
+    assert!(done.code != 0, "{done:?}");
+    process.wait_for("why", |line| line.contains("not as this program left them").then_some(()));
+    site.sql("alter table kv rename column content to value");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while site.ctl(&["users", "add", "carol", "--roles=access"], "").code != 0 {
+        assert!(std::time::Instant::now() < until, "it does not come back");
+    }
+    end(process);
+
+    // One that is away is waited for.
+    site.store.stop();
+    let process = Process::start("auth", site.command(&good));
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    site.store.start_again();
+    process.wait_for("that Auth is up", |line| line.contains("auth is up").then_some(()));
+    assert!(site.ctl(&["users", "ls"], "").ok().out.contains("carol"));
+    end(process);
+}
+
+#[test]
+fn a_pool_that_is_too_small_says_so_and_recovers() {
+    if without("postgresql") {
+        return;
+    }
+    let site = OnPostgres::new();
+    let conn_string = format!("{}&pool_max_conns=2", site.good());
+    let process = Process::start("auth", site.command(&conn_string));
+    process.wait_for("that Auth is up", |line| line.contains("auth is up").then_some(()));
+    let mut locked = site.store.direct("psql", "postgres", "access_backend");
+    let mut locked = Process::start("psql", {
+        locked.arg("-XAtq");
+        locked
+    });
+    let mut input = locked.stdin();
+    std::io::Write::write_all(&mut input, b"begin; lock table kv; select 'locked';\n").unwrap();
+    locked.wait_for("that it is locked", |line| (line == "locked").then_some(()));
+    let adding: Vec<_> = (0..6)
+        .map(|n| {
+            let mut command = Command::new(bin("accessctl"));
+            command.arg("--data-dir").arg(site.dir.path().join("data"));
+            command.args(["users", "add", &format!("user-{n}"), "--roles=access"]);
+            std::thread::spawn(move || run(&mut command, ""))
+        })
+        .collect();
+    process.wait_for("what to raise", |line| {
+        line.contains("raise pool_max_conns in storage.conn_string").then_some(())
+    });
+    std::io::Write::write_all(&mut input, b"rollback;\n").unwrap();
+    let done: Vec<_> = adding.into_iter().map(|one| one.join().unwrap()).collect();
+    assert!(done.iter().any(|done| done.code == 5), "{done:?}");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(40);
+    while site.ctl(&["users", "add", "late", "--roles=access"], "").code != 0 {
+        assert!(std::time::Instant::now() < until, "it does not recover");
+    }
+    // Who was told that it is done is there.
+    let users = site.ctl(&["users", "ls"], "").ok().out;
+    for (n, done) in done.iter().enumerate().filter(|(_, done)| done.code == 0) {
+        assert!(users.contains(&format!("user-{n}")), "{done:?}: {users}");
+    }
+    drop((input, locked));
+    end(process);
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use access_e2e::{Cluster, Done, Postgres, Process, bin, run, without};
+use access_e2e::{Cluster, Done, Postgres, Process, Replicas, bin, run, without};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -88,7 +88,7 @@ fn replicas_share_nothing_but_the_database() {
     ctl(&cluster, "one", &["users", "add", "alice", "--roles=ops"], "").ok();
 
     // Without the key that seals the authorities it is no replica, and says what is missing.
-    run(&mut command(&cluster, "two"), "").fails(1, "put the one of the first start there");
+    run(&mut command(&cluster, "two"), "").fails(1, "copy the file here that another Auth");
     fs::copy(cluster.path("one/seal.key"), cluster.path("two/seal.key")).unwrap();
     let (two, new) = start(&cluster, "two");
     assert!(!new);
@@ -132,4 +132,95 @@ fn replicas_share_nothing_but_the_database() {
         process.signal(Signal::SIGTERM);
         assert_eq!(process.wait(), Some(0));
     }
+}
+
+#[test]
+fn four_that_start_at_once_on_an_empty_database_are_one_cluster() {
+    if without("postgresql") {
+        return;
+    }
+    let (mut replicas, mut cluster) = Replicas::start(4);
+    assert_eq!((0..4).filter(|at| replicas.made_it(*at)).count(), 1);
+    let status = |at: usize| {
+        let done = replicas.ctl(at, &["status", "--format=json"], "").ok();
+        let status: Value = serde_json::from_str(&done.out).unwrap();
+        status["ca_pin"].clone()
+    };
+    assert!((1..4).all(|at| status(at) == status(0)));
+    for at in 0..4 {
+        replicas.ctl(at, &["users", "add", &format!("user-{at}"), "--roles=access"], "").ok();
+    }
+    for at in 0..4 {
+        let users = replicas.ctl(at, &["users", "ls"], "").ok().out;
+        assert!((0..4).all(|n| users.contains(&format!("user-{n}"))), "{at}: {users}");
+    }
+    // One file was made, whole, and nothing beside it.
+    let shared = fs::read_dir(cluster.path("shared")).unwrap();
+    let mut files: Vec<_> = shared.map(|file| file.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["recordings", "seal.key"]);
+    // Nobody has met anything that is worth a word.
+    for at in 0..4 {
+        let said = replicas.process(at).output();
+        assert!(!said.contains("\"ERROR\"") && !said.contains("\"WARN\""), "{at}: {said}");
+    }
+    // The database's own words do not count about the test's question whether it is up, and about
+    // those who were second and began their transaction again, as they have to.
+    let said = replicas.store.log();
+    let own = [
+        "the database system is starting up",
+        "role \"root\" does not exist",
+        "could not serialize access due to concurrent update",
+    ];
+    let wrong = said
+        .lines()
+        .filter(|line| ["ERROR:", "FATAL:", "PANIC:"].iter().any(|word| line.contains(word)))
+        .find(|line| !own.iter().any(|own| line.contains(own)));
+    assert_eq!(wrong, None, "{said}");
+
+    // Joining and commands are told of all of them, and do with one.
+    cluster.add_proxy();
+    let identity = cluster.path("id").display().to_string();
+    replicas.ctl(0, &["users", "add", "root-user", "--roles=editor"], "").ok();
+    replicas
+        .ctl(
+            0,
+            &["auth", "sign", "--user=root-user", "--format=file", "--ttl=1h", "--out", &identity],
+            "",
+        )
+        .ok();
+    let elsewhere = |auth: &str| {
+        let mut command = Command::new(bin("accessctl"));
+        command.args(["--identity", &identity, "--auth-server", auth, "users", "ls"]);
+        run(&mut command, "")
+    };
+    let proxy = format!("--proxy={}", cluster.proxy_addr);
+    let through = |code| {
+        let mut command = Command::new(bin("accessctl"));
+        command.args(["--identity", &identity, &proxy, "users", "ls"]);
+        let done = run(&mut command, "");
+        assert_eq!(done.code, code, "{done:?}");
+    };
+    // Two are gone, and one takes connections and says nothing.
+    replicas.kill9(0);
+    replicas.kill9(1);
+    replicas.process(2).signal(Signal::SIGSTOP);
+    for _ in 0..6 {
+        elsewhere(&replicas.addrs()).ok();
+        through(0);
+    }
+    replicas.process(2).signal(Signal::SIGCONT);
+    replicas.kill9(2);
+    elsewhere(&replicas.addrs()).ok();
+    through(0);
+    replicas.kill9(3);
+    let none = elsewhere(&replicas.addrs()).fails(5, "any of the addresses");
+    for addr in replicas.addrs().split(',') {
+        assert!(none.err.contains(&format!("{addr}: Connection refused")), "{none:?}");
+    }
+    through(5);
+    replicas.start_again(2);
+    elsewhere(&replicas.addrs()).ok();
+    through(0);
+    assert!(!replicas.made_it(2));
 }

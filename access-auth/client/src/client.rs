@@ -25,24 +25,37 @@ use crate::proto::entry_client::EntryClient;
 use crate::proto::identity_client::IdentityClient;
 use crate::proto::recordings_client::RecordingsClient;
 use crate::proto::resources_client::ResourcesClient;
+use crate::ways::{Ways, jittered};
 
 /// How long a call may take when it is no stream.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// For how long a call is repeated that may be, and the first pause before that.
+const STEADY_FOR: Duration = Duration::from_secs(3);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The largest message that is sent or received, in bytes.
 pub const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 /// A client of one cluster's Auth Service. Clones share the connection, which is made when it is
 /// first needed and made again when it broke.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AuthClient {
     channel: Channel,
+    ways: Option<Arc<Ways>>,
+}
+
+impl std::fmt::Debug for AuthClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthClient").finish_non_exhaustive()
+    }
 }
 
 /// How to reach and believe the Auth Service.
 #[derive(Clone)]
 pub struct AuthEndpoint {
-    /// Where to dial: a proxy, or Auth itself; tried in turn.
+    /// Where to dial: proxies, or replicas of Auth. Each connection begins with one that is drawn
+    /// at random; those that failed lately are tried last.
     pub addresses: Vec<HostPort>,
     /// The cluster; Auth has to prove to be `auth.CLUSTER`.
     pub cluster: ClusterName,
@@ -86,22 +99,24 @@ impl AuthClient {
             }
             other => other,
         };
-        let dialer = TlsDialer::new(trust, endpoint.key, endpoint.clock, &[ALPN_H2])?;
-        let addresses: Arc<[HostPort]> = endpoint.addresses.into();
+        let dialer = TlsDialer::new(trust, endpoint.key, Arc::clone(&endpoint.clock), &[ALPN_H2])?;
+        let ways = Arc::new(Ways::new(endpoint.addresses, endpoint.clock));
+        let reached = Arc::clone(&ways);
         let connector = service_fn(move |_| {
-            let (dialer, name, addresses) = (dialer.clone(), name.clone(), Arc::clone(&addresses));
-            async move {
-                let mut last = None;
-                for address in addresses.iter() {
-                    match dialer.connect(address, name.clone()).await {
-                        Ok(stream) => return Ok(TokioIo::new(stream)),
-                        Err(err) => last = Some(err),
-                    }
-                }
-                Err(last.unwrap_or(ClientError::Invalid("no address".into())))
-            }
+            let (dialer, name, ways) = (dialer.clone(), name.clone(), Arc::clone(&ways));
+            async move { ways.connect(&dialer, &name).await.map(TokioIo::new) }
         });
-        Ok(Self { channel: settings().connect_with_connector_lazy(connector) })
+        let channel = settings().connect_with_connector_lazy(connector);
+        Ok(Self { channel, ways: Some(reached) })
+    }
+
+    /// Gives up the connection of the moment, for one that says nothing any more: what is under way
+    /// on it fails, and the next call goes to another address if there is one. Does nothing where
+    /// there is no address, but a socket or a stream.
+    pub fn fail_over(&self) {
+        if let Some(ways) = &self.ways {
+            ways.fail_over();
+        }
     }
 
     /// A client over a local socket, where the service takes whoever may open it for the
@@ -119,7 +134,7 @@ impl AuthClient {
                 Ok::<_, ClientError>(TokioIo::new(stream))
             }
         });
-        Self { channel: settings().connect_with_connector_lazy(connector) }
+        Self { channel: settings().connect_with_connector_lazy(connector), ways: None }
     }
 
     /// A client over one stream that is already there, such as a pipe to a service in the same
@@ -135,7 +150,7 @@ impl AuthClient {
                 })
             }
         });
-        Self { channel: settings().connect_with_connector_lazy(connector) }
+        Self { channel: settings().connect_with_connector_lazy(connector), ways: None }
     }
 
     /// Which cluster answers. Fails when the clocks are too far apart for certificates.
@@ -143,7 +158,9 @@ impl AuthClient {
     /// # Errors
     /// [`ClientError::Clock`], or what the call came to.
     pub async fn ping(&self, now: Timestamp) -> Result<proto::PingResponse, ClientError> {
-        let answer = self.entry().ping(proto::PingRequest {}).await?.into_inner();
+        let answer =
+            self.steady(async || Ok(self.entry().ping(proto::PingRequest {}).await?.into_inner()));
+        let answer = answer.await?;
         let off = now.as_millis() - answer.time;
         if off.unsigned_abs() > u64::try_from(MAX_CLOCK_SKEW.as_millis()).unwrap_or(u64::MAX) {
             return Err(ClientError::Clock(off / 1000));
@@ -163,14 +180,19 @@ impl AuthClient {
         keys: KeySet,
         ttl: Option<Duration>,
     ) -> Result<Credentials, ClientError> {
-        let request = proto::LoginRequest {
-            user: user.into(),
-            password: password.into(),
-            keys: Some(keys.public()?),
-            ttl_seconds: ttl.map_or(0, |ttl| ttl.as_secs()),
-            totp: String::new(),
-        };
-        let answer = self.entry().login(request).await?.into_inner();
+        let public = keys.public()?;
+        // Whose answer was lost asks again: nobody has the certificates that were made then.
+        let answer = self.steady(async || {
+            let request = proto::LoginRequest {
+                user: user.into(),
+                password: password.into(),
+                keys: Some(public.clone()),
+                ttl_seconds: ttl.map_or(0, |ttl| ttl.as_secs()),
+                totp: String::new(),
+            };
+            Ok(self.entry().login(request).await?.into_inner())
+        });
+        let answer = answer.await?;
         let credentials = Credentials::from_answer(keys, answer)?;
         credentials.check_user(user)?;
         Ok(credentials)
@@ -194,7 +216,10 @@ impl AuthClient {
             host_id: host_id.map(ToString::to_string).unwrap_or_default(),
             claims: Some(claims),
         };
-        let answer = self.entry().join(request).await?.into_inner();
+        // With the same keys Auth answers the same again.
+        let answer =
+            self.steady(async || Ok(self.entry().join(request.clone()).await?.into_inner()));
+        let answer = answer.await?;
         Credentials::from_answer(keys, answer)
     }
 
@@ -210,6 +235,23 @@ impl AuthClient {
         let request = proto::RenewHostRequest { keys: Some(keys.public()?), claims: Some(claims) };
         let answer = self.identity().renew_host(request).await?.into_inner();
         Credentials::from_answer(keys, answer)
+    }
+
+    /// Makes a call that may be repeated, again if a replica of Auth went away under it.
+    async fn steady<T>(
+        &self,
+        call: impl AsyncFn() -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let began = tokio::time::Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match call().await {
+                Err(ClientError::Unreachable { .. }) if began.elapsed() + pause < STEADY_FOR => {}
+                done => return done,
+            }
+            tokio::time::sleep(jittered(pause)).await;
+            pause *= 2;
+        }
     }
 
     /// The calls that need no identity.
@@ -246,7 +288,8 @@ impl AuthClient {
 /// The settings of every channel. The URI is never dialled: the connector decides.
 fn settings() -> Endpoint {
     Endpoint::from_static("http://auth")
-        .connect_timeout(crate::dial::CONNECT_DEADLINE)
+        // Each address has its own deadline, and they do not wait for one another for long.
+        .connect_timeout(crate::dial::CONNECT_DEADLINE * 4)
         .http2_keep_alive_interval(Duration::from_secs(15))
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(false)

@@ -110,8 +110,15 @@ impl From<tonic::Status> for ClientError {
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
                 Self::Unreachable { address: "the auth service".into(), why: causes(&status) }
             }
-            // "transport error" alone says nothing.
-            _ => Self::Server(status.source().map_or(message, causes)),
+            // What a service says has no cause here: the connection broke under the call, such as
+            // that of a replica which died. "transport error" alone says nothing.
+            _ => match status.source() {
+                Some(cause) => {
+                    let why = format!("the connection broke ({})", causes(cause));
+                    Self::Unreachable { address: "the auth service".into(), why }
+                }
+                None => Self::Server(message),
+            },
         }
     }
 }
@@ -172,6 +179,42 @@ impl ClientError {
                 None => Self::WrongPeer { address, why: certificate.to_string() },
             },
             other => Self::WrongPeer { address, why: other.to_string() },
+        }
+    }
+
+    /// What came of several addresses of one service, as one error: the one that tells most, with
+    /// the causes of all others.
+    pub(crate) fn of_all(mut failures: Vec<(HostPort, Self)>) -> Self {
+        if let [_] = failures.as_slice()
+            && let Some((_, error)) = failures.pop()
+        {
+            return error;
+        }
+        let cause = |(address, error): &(HostPort, Self)| match error {
+            Self::Unreachable { why, .. } => format!("{address}: {why}"),
+            other => format!("{address}: {}", causes(other)),
+        };
+        let list = |failures: &[(HostPort, Self)]| {
+            failures.iter().map(cause).collect::<Vec<_>>().join("; ")
+        };
+        // Somebody who answers wrongly is worth more of a look than somebody who is away.
+        let told = failures.iter().position(|(_, err)| !matches!(err, Self::Unreachable { .. }));
+        let Some((address, error)) = told.map(|at| failures.remove(at)) else {
+            let why = list(&failures);
+            return Self::Unreachable { address: "any of the addresses".into(), why };
+        };
+        let others = list(&failures);
+        match error {
+            Self::WrongPeer { address, why } => {
+                Self::WrongPeer { address, why: format!("{why}; and {others}") }
+            }
+            Self::Untimely { address, why } => {
+                Self::Untimely { address, why: format!("{why} (and {others})") }
+            }
+            Self::Unauthenticated(why) => {
+                Self::Unauthenticated(format!("{address}: {why}; and {others}"))
+            }
+            other => other,
         }
     }
 
@@ -260,6 +303,17 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_breaks_is_no_fault_of_the_service() {
+        let broke = std::io::Error::other("peer closed connection without sending close_notify");
+        let error = ClientError::from(tonic::Status::from_error(Box::new(broke)));
+        assert!(
+            matches!(&error, ClientError::Unreachable { why, .. } if why.contains("close_notify"))
+        );
+        let error = ClientError::from(tonic::Status::unknown("it failed"));
+        assert!(matches!(error, ClientError::Server(why) if why == "it failed"));
+    }
 
     #[test]
     fn a_clock_that_is_off_is_told_by_how_much() {

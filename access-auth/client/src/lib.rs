@@ -35,6 +35,7 @@ pub mod proto {
     tonic::include_proto!("access.v1");
 }
 pub mod types;
+mod ways;
 
 pub use address::HostPort;
 pub use cache::{Cache, CacheFeed, Directory};
@@ -46,3 +47,4 @@ pub use keys::{KeySet, TlsKey};
 pub use pem::certificate_pem;
 pub use ping::{FirstTrust, Ping, PingAuth, ping};
 pub use recorder::recorder_trust;
+pub use ways::reach_any;

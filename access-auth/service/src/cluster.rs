@@ -4,13 +4,11 @@
 //! yet: of several replicas that start at once, one makes it and the others find it.
 
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use access_backend::{Backend, Batch, Condition, Operation};
-use access_ca::{
-    Authority, AuthorityDocument, KeyStore, NewAuthority, SealingKey, SoftwareKeyStore,
-};
+use access_ca::{Authority, AuthorityDocument, KeyStore, NewAuthority, SoftwareKeyStore};
 use access_client::types::{ClusterConfigDocument, ClusterConfigSpec};
 use access_core::identity::AuthorityKind;
 use access_core::ids::uuid_text;
@@ -20,10 +18,8 @@ use access_core::{ClusterName, Timestamp};
 use crate::error::{Error, Result};
 use crate::live::Authorities;
 use crate::options::Options;
+use crate::seal::{SealFile, is_other_seal};
 use crate::{secrets, store};
-
-/// The environment variable that names the sealing key's file.
-pub const SEAL_KEY_ENV: &str = "ACCESS_SEAL_KEY_FILE";
 
 /// A cluster that was made or found.
 pub(crate) struct Found {
@@ -38,7 +34,8 @@ pub(crate) struct Found {
 pub(crate) async fn find_or_make(backend: &dyn Backend, options: &Options) -> Result<Found> {
     prepare_dir(&options.data_dir)?;
     access_backend::migrate::check_usable(backend).await?;
-    if let Some(found) = find(backend, options, false).await? {
+    let found = find(backend, options, false).await;
+    if let Some(found) = found.map_err(|err| SealFile::of(options).explain(err))? {
         return Ok(found);
     }
     let cluster = options.cluster_name.clone().ok_or_else(|| {
@@ -48,17 +45,24 @@ pub(crate) async fn find_or_make(backend: &dyn Backend, options: &Options) -> Re
                 .into(),
         )
     })?;
-    let keys = SoftwareKeyStore::new(sealing_key(options, true)?);
-    let batch = make(&cluster, options, &keys)?.when(access_backend::migrate::unused()?);
+    let seal = SealFile::of(options);
+    let (key, ours) = seal.read_or_make()?;
+    let batch = make(&cluster, options, &SoftwareKeyStore::new(key))?
+        .when(access_backend::migrate::unused()?);
     match backend.batch(batch).await {
-        Ok(_) => {}
+        Ok(_) => find(backend, options, true).await?.ok_or_else(vanished),
         // Another replica was faster.
         Err(access_backend::Error::ConditionFailed { .. }) => {
-            return find(backend, options, false).await?.ok_or_else(vanished);
+            let found = find(backend, options, false).await;
+            if ours && matches!(&found, Err(err) if is_other_seal(err)) {
+                // It has sealed nothing that was stored. Left there, it would look like the
+                // cluster's.
+                seal.remove()?;
+            }
+            found.map_err(|err| seal.explain(err))?.ok_or_else(vanished)
         }
-        Err(err) => return Err(err.into()),
+        Err(err) => Err(err.into()),
     }
-    find(backend, options, true).await?.ok_or_else(vanished)
 }
 
 fn vanished() -> Error {
@@ -81,8 +85,7 @@ async fn find(backend: &dyn Backend, options: &Options, made: bool) -> Result<Op
             config.cluster_name, config.cluster_name
         )));
     }
-    let keys: Arc<dyn KeyStore> = Arc::new(SoftwareKeyStore::new(sealing_key(options, false)?));
-    complete(backend, &config.cluster_name, &*keys, options.clock.now()).await?;
+    let keys: Arc<dyn KeyStore> = Arc::new(SoftwareKeyStore::new(SealFile::of(options).read()?));
     let open = async |kind: AuthorityKind| {
         let key = store::key(["authorities", kind.as_str(), config.cluster_name.as_str()])?;
         let row = store::row::<AuthorityDocument>(backend, &key)
@@ -90,9 +93,13 @@ async fn find(backend: &dyn Backend, options: &Options, made: bool) -> Result<Op
             .ok_or_else(|| Error::stored(key.as_str(), "it is not there"))?;
         Ok::<_, Error>(Arc::new(Authority::open(&*keys, row.value)?))
     };
+    // Those that are always there come first: whose key does not open them must make no others.
+    let user = open(AuthorityKind::User).await?;
+    let host = open(AuthorityKind::Host).await?;
+    complete(backend, &config.cluster_name, &*keys, options.clock.now()).await?;
     let authorities = Authorities {
-        user: open(AuthorityKind::User).await?,
-        host: open(AuthorityKind::Host).await?,
+        user,
+        host,
         db: open(AuthorityKind::Db).await?,
         db_client: open(AuthorityKind::DbClient).await?,
     };
@@ -176,31 +183,4 @@ fn prepare_dir(dir: &Path) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-fn sealing_key(options: &Options, may_make: bool) -> Result<SealingKey> {
-    let given =
-        options.seal_key_file.clone().or_else(|| std::env::var_os(SEAL_KEY_ENV).map(PathBuf::from));
-    let path = given.clone().unwrap_or_else(|| options.data_dir.join("seal.key"));
-    let absent =
-        matches!(std::fs::metadata(&path), Err(err) if err.kind() == std::io::ErrorKind::NotFound);
-    if absent && given.is_none() {
-        if !may_make {
-            return Err(Error::file(
-                path,
-                format!(
-                    "the key that seals the cluster's authorities is missing: put the one of the \
-                     first start there, or name its file by seal_key_file or {SEAL_KEY_ENV}"
-                ),
-            ));
-        }
-        let key = SealingKey::generate()?;
-        match key.create_file(&path) {
-            Ok(()) => return Ok(key),
-            // Somebody else made it at the same moment: theirs counts.
-            Err(_) if path.exists() => {}
-            Err(err) => return Err(err.into()),
-        }
-    }
-    Ok(SealingKey::read_file(&path)?)
 }

@@ -88,8 +88,8 @@ impl AuthService {
                 "no certificate can be issued to {name}: one of their roles cannot be read"
             )));
         }
-        let mut identity =
-            Identity::new(self.cluster().clone(), Subject::User { name: name.clone() }, now);
+        let subject = Subject::User { name: name.clone() };
+        let mut identity = Identity::new(self.cluster().clone(), subject, now);
         identity.logins = logins_for(&snapshot, &roles, &user.spec.traits).into_iter().collect();
         identity.roles = roles;
         identity.traits = user.spec.traits.clone();
@@ -108,6 +108,7 @@ impl AuthService {
         let mut draft = UserDraft::new(identity, asked.unwrap_or(USER_TTL));
         draft.ssh_public_key = keys.ssh;
         draft.tls_public_key = keys.tls;
+        draft.issued_from = Some(user.spec.valid_after);
         draft.ssh_permissions = SshPermissions {
             pty: limits.permit_pty,
             port_forwarding: limits.permit_port_forwarding,

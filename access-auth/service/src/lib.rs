@@ -54,6 +54,7 @@ mod passwords;
 mod presence;
 mod recordings;
 mod resources;
+mod seal;
 mod secrets;
 mod serve;
 mod service;
@@ -62,11 +63,11 @@ mod users;
 mod visit;
 
 pub use caller::Caller;
-pub use cluster::SEAL_KEY_ENV;
 pub use error::{Error, Result};
 pub use limits::Rate;
 pub use options::{Limits, Options, Storage};
 pub use recordings::recordings_at;
+pub use seal::SEAL_KEY_ENV;
 pub use service::AuthService;
 pub use store::StoreClock;
 

@@ -87,7 +87,7 @@ impl AuthService {
         let storage = storage.into();
         let Found { config, authorities, keys, made } =
             cluster::find_or_make(&*storage.backend, &options).await?;
-        let cluster = config.cluster_name.clone();
+        let (cluster, cluster_id) = (config.cluster_name.clone(), config.cluster_id.clone());
         let Options { data_dir, names, recordings, clock, limits, role_fields, .. } = options;
         let recordings = match recordings {
             Some(store) => store,
@@ -118,7 +118,7 @@ impl AuthService {
         let inner = Inner {
             passwords: Passwords::new(limits.password_hashes)?,
             presence,
-            tries: Tries::new(),
+            tries: Tries::new(Arc::clone(&storage.backend), Arc::clone(&clock), cluster_id),
             pings: Buckets::new(limits.ping),
             entry: Buckets::new(limits.entry),
             calls: Buckets::new(limits.calls),

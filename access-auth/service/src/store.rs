@@ -10,6 +10,7 @@
 //! | `/private/passwords/USER` | Argon2id hashes |
 //! | `/private/tickets/tokens/ID`, `/private/tickets/invites/ID` | hashes of tickets |
 //! | `/private/recordings/SESSION` | which object a recording is |
+//! | `/private/tries/HASH` | logins that failed lately |
 //! | `/hosts/ID` | what Auth knows of a host |
 //! | `/owners/KIND/NAME` | the host that a resource's name belongs to, or that it is the administrators' |
 //! | `/reports/db/NAME/HOST` | what a host tells of a database that administrators registered |

@@ -1,9 +1,10 @@
-//! The table of audit events.
+//! The tables of audit events: rows, and blocks of many.
 
 use std::time::Duration;
 
+use access_backend::engine::{Block, MAX_BLOCK_EVENTS, PageOfEvents, listed};
 use access_backend::{
-    Error, EventOrder, EventPage, EventQuery, MAX_PAGE_BYTES, StoredEvent, UnixMillis,
+    Error, EventCursor, EventOrder, EventPage, EventQuery, StoredEvent, UnixMillis,
 };
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -11,11 +12,13 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::Engine;
-use crate::statements::SEARCH;
 use crate::statements::cockroachdb::LATELY;
+use crate::statements::{SEARCH, SEARCH_BLOCKS};
 use crate::store::{Shared, repeat};
 use crate::types::column;
 
+/// How many blocks of a search are read at once: most pages need no more than one or two.
+const BLOCKS: usize = 4;
 /// A search that ends so long ago is answered by whatever copy is near: those are some 5 s behind.
 const SETTLED: Duration = Duration::from_secs(15);
 
@@ -39,6 +42,32 @@ pub(crate) async fn append(shared: &Shared, events: &[StoredEvent]) -> Result<us
     Ok(usize::try_from(new).unwrap_or_default())
 }
 
+/// Stores blocks of one writer, and says whether: none where one of their numbers may be there already.
+pub(crate) async fn append_blocks(shared: &Shared, blocks: &[Block]) -> Result<bool, Error> {
+    let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return Ok(false) };
+    let (writer, lowest, highest) =
+        (first.writer.as_bytes(), number(first.first_seq), number(last.last_seq));
+    let firsts: Vec<i64> = blocks.iter().map(|block| number(block.first_seq)).collect();
+    let lasts: Vec<i64> = blocks.iter().map(|block| number(block.last_seq)).collect();
+    let first_times: Vec<i64> = blocks.iter().map(|block| block.first_time.0).collect();
+    let last_times: Vec<i64> = blocks.iter().map(|block| block.last_time.0).collect();
+    let counts: Vec<i64> = blocks.iter().map(|block| i64::from(block.count)).collect();
+    let names: Vec<&str> = blocks.iter().map(|block| block.names.as_str()).collect();
+    let users: Vec<&str> = blocks.iter().map(|block| block.users.as_str()).collect();
+    let bodies: Vec<&[u8]> = blocks.iter().map(|block| &block.body[..]).collect();
+    // Where the answer is lost, another try finds them there; then it is as if others had been faster.
+    let stored = repeat!(shared, conn => {
+        let statement = conn.prepared(shared.statements().append_blocks).await?;
+        let params: [&(dyn ToSql + Sync); 11] = [
+            &writer, &highest, &lowest, &firsts, &lasts, &first_times, &last_times, &counts,
+            &names, &users, &bodies,
+        ];
+        let row = conn.client.query_one(&statement, &params).await?;
+        Ok(column::<i64>(&row, 0))
+    })?;
+    Ok(stored > 0)
+}
+
 pub(crate) async fn last_seq(shared: &Shared, writer: &str) -> Result<Option<u64>, Error> {
     let seq = repeat!(shared, conn => {
         let statement = conn.prepared(shared.statements().last_seq).await?;
@@ -53,12 +82,23 @@ pub(crate) async fn delete_before(
     time: UnixMillis,
     limit: usize,
 ) -> Result<usize, Error> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let count = repeat!(shared, conn => {
         let statement = conn.prepared(shared.statements().delete_events).await?;
-        conn.client.execute(&statement, &[&time.0, &limit]).await.map(Ok)
+        conn.client.execute(&statement, &[&time.0, &most]).await.map(Ok)
     })?;
-    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    let rows = usize::try_from(count).unwrap_or(usize::MAX);
+    if rows >= limit {
+        return Ok(rows);
+    }
+    let blocks = ((limit - rows) / MAX_BLOCK_EVENTS).max(1);
+    let blocks = i64::try_from(blocks).unwrap_or(i64::MAX);
+    let count = repeat!(shared, conn => {
+        let statement = conn.prepared(shared.statements().delete_blocks).await?;
+        let row = conn.client.query_one(&statement, &[&time.0, &blocks]).await?;
+        Ok(column::<i64>(&row, 0))
+    })?;
+    Ok(rows.saturating_add(usize::try_from(count).unwrap_or_default()))
 }
 
 pub(crate) async fn search(
@@ -73,28 +113,96 @@ pub(crate) async fn search(
         _ => "",
     };
     let (text, values) = statement(query, limit, lately);
-    repeat!(shared, conn => {
-        let params: Vec<(&(dyn ToSql + Sync), Type)> =
-            values.iter().map(|(value, kind)| (&**value as _, kind.clone())).collect();
-        let rows = conn.client.query_typed_raw(&text, params).await?;
+    let mut page = repeat!(shared, conn => {
+        let rows = conn.client.query_typed_raw(&text, typed(&values)).await?;
         futures::pin_mut!(rows);
-        let mut page = EventPage::default();
-        let mut bytes = 0;
+        let mut page = PageOfEvents::new(query, limit);
         while let Some(row) = rows.try_next().await? {
-            if page.events.len() >= limit || bytes >= MAX_PAGE_BYTES {
-                page.next = page.events.last().map(StoredEvent::cursor);
-                break;
-            }
-            match event(&row) {
-                Ok(event) => {
-                    bytes += event.json.len();
-                    page.events.push(event);
-                }
+            let event = match event(&row) {
+                Ok(event) => event,
                 Err(error) => return Ok(Err(error)),
+            };
+            let closed = page.is_closed_for(event.time);
+            page.offer(event);
+            if closed {
+                break;
             }
         }
         Ok(Ok(page))
-    })
+    })?;
+    let mut after = None;
+    loop {
+        let (text, values) = statement_of_blocks(query, after.as_ref(), lately);
+        let rows: Vec<Row> = repeat!(shared, conn => {
+            let rows = conn.client.query_typed_raw(&text, typed(&values)).await?;
+            rows.try_collect().await.map(Ok)
+        })?;
+        for row in &rows {
+            let at = EventCursor::new(UnixMillis(column(row, 3)?), writer(row, 0)?, seq(row, 1)?);
+            if page.is_closed_for(at.time()) {
+                return Ok(page.finish());
+            }
+            page.open(at.writer(), column(row, 2)?).map_err(crate::types::altered)?;
+            after = Some(at);
+        }
+        if rows.len() < BLOCKS {
+            return Ok(page.finish());
+        }
+    }
+}
+
+fn typed(values: &[Bound]) -> Vec<(&(dyn ToSql + Sync), Type)> {
+    values.iter().map(|(value, kind)| (&**value as _, kind.clone())).collect()
+}
+
+/// The blocks in which there may be something, after one of them: its edge, its writer, its last number.
+pub(crate) fn statement_of_blocks(
+    query: &EventQuery,
+    after: Option<&EventCursor>,
+    lately: &'static str,
+) -> (String, Vec<Bound>) {
+    let (edge, direction, beyond, other) = match query.order {
+        EventOrder::NewestFirst => ("last_time", "DESC", '<', "first_time <="),
+        EventOrder::OldestFirst => ("first_time", "ASC", '>', "last_time >="),
+    };
+    let text = format!("{SEARCH_BLOCKS}, {edge} FROM event_blocks {lately} WHERE true");
+    let mut text = text.replace("  ", " ");
+    let mut values: Vec<Bound> = Vec::new();
+    let mut place = |value: Bound| {
+        values.push(value);
+        format!("${}", values.len())
+    };
+    if let Some(from) = query.from {
+        text += &format!(" AND last_time >= {}", place((Box::new(from.0), Type::INT8)));
+    }
+    if let Some(to) = query.to {
+        text += &format!(" AND first_time < {}", place((Box::new(to.0), Type::INT8)));
+    }
+    if let Some(user) = &query.user {
+        let user = place((Box::new(listed(user)), Type::TEXT));
+        text += &format!(" AND (users = '' OR strpos(users, {user}) > 0)");
+    }
+    if !query.names.is_empty() {
+        let names: Vec<String> = query.names.iter().map(|name| listed(name)).collect();
+        let names = place((Box::new(names), Type::TEXT_ARRAY));
+        text += &format!(
+            " AND (names = '' OR EXISTS (SELECT 1 FROM unnest({names}) AS n (n) \
+             WHERE strpos(names, n.n) > 0))"
+        );
+    }
+    if let Some(after) = &query.after {
+        text += &format!(" AND {other} {}", place((Box::new(after.time().0), Type::INT8)));
+    }
+    if let Some(after) = after {
+        let time = place((Box::new(after.time().0), Type::INT8));
+        let writer = place((Box::new(after.writer().as_bytes().to_vec()), Type::BYTEA));
+        let seq = place((Box::new(number(after.seq())), Type::INT8));
+        text += &format!(" AND ({edge}, writer, last_seq) {beyond} ({time}, {writer}, {seq})");
+    }
+    text += &format!(
+        " ORDER BY {edge} {direction}, writer {direction}, last_seq {direction} LIMIT {BLOCKS}"
+    );
+    (text, values)
 }
 
 /// The query's text, of constant parts alone, and what goes into its places.
@@ -143,15 +251,23 @@ pub(crate) fn statement(
 }
 
 fn event(row: &Row) -> Result<StoredEvent, Error> {
-    let writer = column::<&[u8]>(row, 0)?.to_vec();
     Ok(StoredEvent {
-        writer: String::from_utf8(writer).map_err(|_| crate::types::altered("a writer's name"))?,
-        seq: u64::try_from(column::<i64>(row, 1)?).unwrap_or_default(),
+        writer: writer(row, 0)?,
+        seq: seq(row, 1)?,
         time: UnixMillis(column(row, 2)?),
         name: column(row, 3)?,
         user: column(row, 4)?,
         json: Bytes::from(column::<&[u8]>(row, 5)?.to_vec()),
     })
+}
+
+fn writer(row: &Row, at: usize) -> Result<String, Error> {
+    let writer = column::<&[u8]>(row, at)?.to_vec();
+    String::from_utf8(writer).map_err(|_| crate::types::altered("a writer's name"))
+}
+
+fn seq(row: &Row, at: usize) -> Result<u64, Error> {
+    Ok(u64::try_from(column::<i64>(row, at)?).unwrap_or_default())
 }
 
 fn number(seq: u64) -> i64 {

@@ -17,7 +17,7 @@ const SETTING: &str = "storage.conn_string";
 /// What is there, and of which version.
 pub(crate) const FOUND: &str = "SELECT table_name, column_name, data_type FROM information_schema.columns \
     WHERE table_schema = current_schema() AND table_name IN \
-    ('backend_version', 'kv', 'kv_log', 'events', 'event_writers')";
+    ('backend_version', 'kv', 'kv_log', 'events', 'event_blocks', 'event_writers')";
 pub(crate) const VERSION: &str = "SELECT version FROM backend_version";
 
 /// The columns that statements rely on, and the words of both databases for their types.
@@ -32,6 +32,15 @@ const COLUMNS: &[(&str, &str, &[&str])] = &[
     ("events", "name", &["text"]),
     ("events", "user", &["text"]),
     ("events", "json", &["bytea"]),
+    ("event_blocks", "writer", &["bytea"]),
+    ("event_blocks", "first_seq", &["bigint"]),
+    ("event_blocks", "last_seq", &["bigint"]),
+    ("event_blocks", "first_time", &["bigint"]),
+    ("event_blocks", "last_time", &["bigint"]),
+    ("event_blocks", "count", &["bigint"]),
+    ("event_blocks", "names", &["text"]),
+    ("event_blocks", "users", &["text"]),
+    ("event_blocks", "body", &["bytea"]),
     ("event_writers", "writer", &["bytea"]),
     ("event_writers", "last_seq", &["bigint"]),
 ];
@@ -140,10 +149,14 @@ async fn attempt(pool: &Pool, options: &SqlOptions, deadline: Instant) -> Result
     {
         let days = (ttl.as_secs() / 86_400).max(1);
         let cron = options.ttl_job_cron.replace('\'', "\'\'");
-        let there = rows(&run(retention::FOUND).await?).concat().concat();
-        if !(there.contains(&format!("\'{days} days\'")) && there.contains(&cron)) {
-            let set = retention::SET.replace("{days}", &days.to_string());
-            run(&set.replace("{ttl_job_cron}", &cron)).await?;
+        for (table, column) in retention::TABLES {
+            let found = retention::FOUND.replace("{table}", table);
+            let there = rows(&run(&found).await?).concat().concat();
+            if !(there.contains(&format!("'{days} days'")) && there.contains(&cron)) {
+                let set = retention::SET.replace("{table}", table).replace("{column}", column);
+                let set = set.replace("{days}", &days.to_string());
+                run(&set.replace("{ttl_job_cron}", &cron)).await?;
+            }
         }
     }
     let found = rows(&run(FOUND).await?);

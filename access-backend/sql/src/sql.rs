@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access_backend::engine::Hub;
+use access_backend::engine::{Hub, packed};
 use access_backend::{
     Backend, Batch, Capabilities, Cursor, Error, EventPage, EventQuery, EventStore, Health, Item,
     Key, KeyRange, NewItem, Page, Position, Prefix, Report, Revision, StoredEvent, UnixMillis,
@@ -121,7 +121,7 @@ impl Shared {
     }
 
     /// Expiry is judged by the clocks of several machines, so that they have to agree.
-    async fn check_clock(&self) -> Result<(), Error> {
+    pub(crate) async fn check_clock(&self) -> Result<(), Error> {
         let Some(most) = self.options.max_clock_skew else { return Ok(()) };
         let theirs: f64 = repeat!(self, conn => {
             let text = "SELECT extract(epoch FROM clock_timestamp())::float8";
@@ -253,6 +253,12 @@ impl EventStore for Sql {
         validate_events(&events)?;
         if events.is_empty() {
             return self.check_open().map(|()| 0);
+        }
+        let (events, blocks) = packed(events).await?;
+        if let Some(blocks) = blocks
+            && events::append_blocks(&self.shared, &blocks).await?
+        {
+            return Ok(events.len());
         }
         events::append(&self.shared, &events).await
     }

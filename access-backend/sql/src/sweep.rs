@@ -1,4 +1,8 @@
-//! What one process at a time does now and then: delete expired rows, and trim the change log.
+//! What one process at a time does now and then: delete expired rows, and trim the change log; and what each does:
+//! look at the clock.
+//!
+//! This is below the store's rows, so that it is not under a [`Lease`](access_backend::Lease), but under a lock of the
+//! session that does it. It may be done twice without harm.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,7 +19,11 @@ const SWEEP_ROWS: usize = 256;
 /// Batches of events that one sweep deletes at most.
 const EVENT_BATCHES: usize = 20;
 
+/// How often the clock is looked at.
+const CLOCK: Duration = Duration::from_secs(60);
+
 pub(crate) async fn run(store: Weak<Shared>, every: Duration) {
+    let mut looked = tokio::time::Instant::now();
     loop {
         // Processes that were started together do not stay together.
         tokio::time::sleep(jittered(every)).await;
@@ -24,6 +32,12 @@ pub(crate) async fn run(store: Weak<Shared>, every: Duration) {
         };
         if let Err(error) = sweep(&shared).await {
             tracing::warn!(%error, "expired rows stay for now: they were not swept");
+        }
+        if looked.elapsed() >= CLOCK {
+            looked = tokio::time::Instant::now();
+            if let Err(error @ Error::Setting { .. }) = shared.check_clock().await {
+                tracing::error!(%error, "what expires does so at the wrong time");
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ mod event_checks;
 mod expiry_checks;
 mod histories;
 pub mod linear;
+mod many_checks;
 mod tools;
 mod watch_checks;
 
@@ -83,6 +84,9 @@ checks!(
     event_checks::search_pages_join_in_both_orders,
     event_checks::the_last_number_outlives_its_event,
     event_checks::retention_deletes_the_oldest_first,
+    many_checks::many_at_once_are_found_like_others,
+    many_checks::many_appended_again_change_nothing,
+    many_checks::retention_takes_many_at_once,
 );
 
 /// Runs every check of [`Backend`] on stores made by `factory`.
@@ -209,6 +213,9 @@ macro_rules! event_conformance_tests {
             search_pages_join_in_both_orders
             the_last_number_outlives_its_event
             retention_deletes_the_oldest_first
+            many_at_once_are_found_like_others
+            many_appended_again_change_nothing
+            retention_takes_many_at_once
         );
     };
 }

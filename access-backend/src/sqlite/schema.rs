@@ -14,7 +14,8 @@ use crate::hub::random_gap;
 ///
 /// `kv` keeps its rowid: a value of about a kibibyte, and up to a mebibyte, would otherwise lie inside the interior
 /// nodes of the key's tree, and few keys would fit a node.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE kv(
         key BLOB NOT NULL UNIQUE,
         value BLOB NOT NULL,
@@ -43,7 +44,25 @@ const MIGRATIONS: &[&str] = &["
         writer TEXT NOT NULL PRIMARY KEY,
         last_seq INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE event_blocks(
+        id INTEGER PRIMARY KEY,
+        writer TEXT NOT NULL,
+        first_seq INTEGER NOT NULL,
+        last_seq INTEGER NOT NULL,
+        first_time INTEGER NOT NULL,
+        last_time INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        names TEXT NOT NULL,
+        users TEXT NOT NULL,
+        body BLOB NOT NULL,
+        UNIQUE(writer, last_seq)
+    ) STRICT;
+    CREATE INDEX event_blocks_first ON event_blocks(first_time);
+    CREATE INDEX event_blocks_last ON event_blocks(last_time);
+",
+];
 
 /// A file of up to this size is checked as a whole each time that it is opened.
 const ALWAYS_CHECKED_BYTES: u64 = 64 * 1024 * 1024;

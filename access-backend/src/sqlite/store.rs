@@ -9,7 +9,7 @@ use crate::apply::{Op, Outcome};
 use crate::{
     Backend, Batch, Capabilities, Cursor, Error, EventPage, EventQuery, EventStore, Health, Item,
     Key, KeyRange, NewItem, Page, Position, Prefix, Report, Revision, StoredEvent, UnixMillis,
-    Watch, validate_events,
+    Watch, blocks, validate_events,
 };
 
 #[async_trait]
@@ -131,7 +131,8 @@ impl Backend for Sqlite {
 impl EventStore for Sqlite {
     async fn append(&self, events: Vec<StoredEvent>) -> Result<usize, Error> {
         validate_events(&events)?;
-        Ok(small(self.count(Work::AppendEvents(events)).await?))
+        let (events, blocks) = blocks::packed(events).await?;
+        Ok(small(self.count(Work::AppendEvents(events, blocks)).await?))
     }
 
     async fn search(&self, query: &EventQuery) -> Result<EventPage, Error> {

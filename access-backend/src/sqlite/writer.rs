@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::read::{Changes, Table, last_seq, stored};
 use super::{SqliteOptions, errors, events};
 use crate::apply::{Applier, Op, Outcome};
+use crate::blocks::Block;
 use crate::hub::{Hub, random_gap};
 use crate::sweeper::SWEEP_ROWS;
 use crate::{Clock, Error, Operation, StoredEvent, UnixMillis};
@@ -31,8 +32,12 @@ const GATHER: Duration = Duration::from_micros(150);
 #[derive(Debug)]
 pub(super) enum Work {
     Rows(Op),
-    AppendEvents(Vec<StoredEvent>),
-    DeleteEvents { before: UnixMillis, limit: usize },
+    /// And the blocks that were made of them.
+    AppendEvents(Vec<StoredEvent>, Option<Vec<Block>>),
+    DeleteEvents {
+        before: UnixMillis,
+        limit: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -155,7 +160,9 @@ impl Writer {
         for job in group {
             let outcome = match &job.work {
                 Work::Rows(op) => applier.apply(op),
-                Work::AppendEvents(list) => events::append(&transaction, path, list),
+                Work::AppendEvents(list, blocks) => {
+                    events::append(&transaction, path, list, blocks.as_deref())
+                }
                 Work::DeleteEvents { before, limit } => {
                     events::delete_before(&transaction, path, *before, *limit)
                 }
@@ -190,7 +197,10 @@ impl Work {
                 };
                 batch.operations.iter().map(len).sum()
             }
-            Self::AppendEvents(list) => list.iter().map(|event| event.json.len()).sum(),
+            Self::AppendEvents(_, Some(blocks)) => {
+                blocks.iter().map(|block| block.body.len()).sum()
+            }
+            Self::AppendEvents(list, None) => list.iter().map(|event| event.json.len()).sum(),
             Self::Rows(_) | Self::DeleteEvents { .. } => 0,
         }
     }

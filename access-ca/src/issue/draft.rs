@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use access_core::ClusterName;
+use access_core::Timestamp;
 use access_core::identity::{AuthorityKind, Identity, Subject};
 use ssh_key::certificate::CertType;
 use ssh_key::public::KeyData;
@@ -47,6 +48,9 @@ pub struct UserDraft {
     pub ttl: Duration,
     /// What it allows in SSH.
     pub ssh_permissions: SshPermissions,
+    /// The identity's `issued_at` is this moment where it lies ahead of the policy's: what was
+    /// voided up to a moment that has not come yet, because clocks differ, stays apart from this.
+    pub issued_from: Option<Timestamp>,
 }
 
 impl UserDraft {
@@ -58,6 +62,7 @@ impl UserDraft {
             tls_public_key: None,
             ttl,
             ssh_permissions: SshPermissions::default(),
+            issued_from: None,
         }
     }
 
@@ -68,12 +73,19 @@ impl UserDraft {
     /// logins, [`Error::SshKey`], [`Error::TlsKey`], [`Error::WrongSubject`] for a host,
     /// [`Error::Policy`], [`Error::Identity`].
     pub fn vet(self, policy: &IssuingPolicy) -> Result<Vetted> {
-        let Self { mut identity, ssh_public_key, tls_public_key, ttl, ssh_permissions } = self;
+        let Self {
+            mut identity,
+            ssh_public_key,
+            tls_public_key,
+            ttl,
+            ssh_permissions,
+            issued_from,
+        } = self;
         if identity.subject.user().is_none() {
             return Err(Error::WrongSubject { wanted: "user" });
         }
         let parts = VettedParts::new(policy, ttl)?;
-        identity.issued_at = policy.now;
+        identity.issued_at = issued_from.map_or(policy.now, |from| policy.now.max(from));
         let document = document(&identity)?;
         let name = identity.subject.name().to_owned();
         let ssh = match ssh_public_key {

@@ -1,6 +1,8 @@
 //! What a field of an event can hold, and how a set of fields is written and read.
 
-use std::sync::Arc;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -168,6 +170,12 @@ pub trait Fields: Sized {
     /// Those of the serializer.
     fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error>;
 
+    /// Appends the same to an object of JSON that has fields already, each with the comma before it.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    fn append(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error>;
+
     /// Takes them out of an object.
     ///
     /// # Errors
@@ -175,12 +183,77 @@ pub trait Fields: Sized {
     fn read(map: &mut Map<String, Value>) -> Result<Self, FieldError>;
 }
 
-/// Sets that a session makes once and all of its events share.
-impl<T: Fields> Fields for Arc<T> {
+/// A set of fields that a session makes once and all of its events share, written once too.
+///
+/// ```
+/// use access_core::audit::{Shared, events::Actor};
+/// let actor = Shared::new(Actor::local());
+/// assert_eq!(actor.clone().user.as_str(), "local admin");
+/// ```
+pub struct Shared<T>(Arc<Kept<T>>);
+
+struct Kept<T> {
+    set: T,
+    /// As it stands in an event's JSON, once the first was written.
+    json: OnceLock<Box<[u8]>>,
+}
+
+impl<T> Shared<T> {
+    /// Makes it, for good.
+    pub fn new(set: T) -> Self {
+        Self(Arc::new(Kept { set, json: OnceLock::new() }))
+    }
+}
+
+impl<T> From<T> for Shared<T> {
+    fn from(set: T) -> Self {
+        Self::new(set)
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0.set
+    }
+}
+
+impl<T: PartialEq> PartialEq for Shared<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.set == other.0.set
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.set.fmt(f)
+    }
+}
+
+impl<T: Fields> Fields for Shared<T> {
     const FIELDS: &'static [FieldInfo] = T::FIELDS;
 
     fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         T::write(self, map)
+    }
+
+    fn append(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        if let Some(json) = self.0.json.get() {
+            out.extend_from_slice(json);
+            return Ok(());
+        }
+        let start = out.len();
+        T::append(self, out)?;
+        // Whoever else was as early has written the same.
+        let _ = self.0.json.set(out.get(start..).unwrap_or_default().into());
+        Ok(())
     }
 
     fn read(map: &mut Map<String, Value>) -> Result<Self, FieldError> {

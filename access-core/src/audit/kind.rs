@@ -128,6 +128,12 @@ pub trait EventKind: Into<super::Event> {
     /// Those of the serializer.
     fn write_fields<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error>;
 
+    /// Appends the same to an object of JSON that has fields already, each with the comma before it.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    fn append_fields(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error>;
+
     /// Takes the fields out of an object; what is left there is none of this kind's.
     ///
     /// # Errors

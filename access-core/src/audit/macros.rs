@@ -51,6 +51,18 @@ macro_rules! event_fields {
                 Ok(())
             }
 
+            fn append(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+                $(
+                    if !$crate::audit::Field::is_absent(&self.$field) {
+                        out.extend_from_slice(
+                            concat!(",\"", event_key!($field $($key)?), "\":").as_bytes(),
+                        );
+                        serde_json::to_writer(&mut *out, &self.$field)?;
+                    }
+                )*
+                Ok(())
+            }
+
             fn read(
                 map: &mut serde_json::Map<String, serde_json::Value>,
             ) -> Result<Self, $crate::audit::FieldError> {
@@ -174,6 +186,19 @@ macro_rules! events {
                 Ok(())
             }
 
+            fn append_fields(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+                $( $crate::audit::Fields::append(&self.$shared, out)?; )*
+                $(
+                    if !$crate::audit::Field::is_absent(&self.$field) {
+                        out.extend_from_slice(
+                            concat!(",\"", event_key!($field $($key)?), "\":").as_bytes(),
+                        );
+                        serde_json::to_writer(&mut *out, &self.$field)?;
+                    }
+                )*
+                Ok(())
+            }
+
             fn read_fields(
                 code: &str,
                 map: &mut serde_json::Map<String, serde_json::Value>,
@@ -268,6 +293,14 @@ macro_rules! event_catalogue {
                         }
                         Ok(())
                     }
+                }
+            }
+
+            /// Appends the same to an object that has fields already.
+            pub(super) fn append_fields(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+                match self {
+                    $( Self::$name(event) => event.append_fields(out), )*
+                    Self::Unknown(event) => super::envelope::append_map(out, &event.fields),
                 }
             }
 

@@ -48,7 +48,7 @@ mod text;
 
 pub use envelope::{Envelope, EnvelopeError};
 pub use events::{Event, UnknownEvent, kinds};
-pub use field::{Field, FieldError, FieldInfo, Fields, Object};
+pub use field::{Field, FieldError, FieldInfo, Fields, Object, Shared};
 pub use kind::{Code, EventKind, Kind, Severity};
 pub use memory::MemorySink;
 pub use outline::Outline;

@@ -99,7 +99,8 @@ impl SshOptions {
             maximum_packet_size: 65_535,
             // Input is taken in the handler; these buffers stay empty.
             channel_buffer_size: 1,
-            event_buffer_size: 128,
+            // Enough to overlap reading and sealing; more would hold whole megabytes of output.
+            event_buffer_size: 16,
             preferred: Preferred {
                 kex: Cow::Borrowed(KEX),
                 key: Cow::Borrowed(KEYS),

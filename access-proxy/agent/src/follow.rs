@@ -58,6 +58,7 @@ impl Host {
         let mut complete = false;
         loop {
             let event = tokio::time::timeout(SILENCE, stream.message()).await.map_err(|_| {
+                client.fail_over();
                 ClientError::Unreachable {
                     address: "the auth service".into(),
                     why: format!("the watch was silent for {} s", SILENCE.as_secs()),

@@ -114,8 +114,12 @@ impl Front {
                 return;
             }
         };
-        let auth = match self.parts.auth.connect().await {
-            Ok(auth) => auth,
+        first.extend_from_slice(&buffer);
+        drop(buffer);
+        // A drain waits for Auth's first answer as well.
+        let asked = self.underway.until_end();
+        let auth = match self.parts.auth.connect(&first, &*self.parts.clock).await {
+            Ok((_, auth)) => auth,
             Err(err) => {
                 warn!("the auth service cannot be reached: {err}");
                 refuse_name(stream).await;
@@ -123,14 +127,9 @@ impl Front {
             }
         };
         let (_passage, mut auth) = self.underway.while_busy(auth);
-        let copied = async {
-            first.extend_from_slice(&buffer);
-            drop(buffer);
-            auth.write_all(&first).await?;
-            drop(first);
-            tokio::io::copy_bidirectional(&mut stream, &mut auth).await
-        };
-        if let Err(err) = copied.await {
+        drop(asked);
+        drop(first);
+        if let Err(err) = tokio::io::copy_bidirectional(&mut stream, &mut auth).await {
             debug!("a connection to auth ended: {err}");
         }
     }

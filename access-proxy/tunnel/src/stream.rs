@@ -126,6 +126,13 @@ impl Stream {
         Poll::Ready(queued.map(|_| ()))
     }
 
+    /// Moves as much of the chunk at hand as fits.
+    fn take(&mut self, buf: &mut ReadBuf<'_>) {
+        let n = self.chunk.len().min(buf.remaining());
+        buf.put_slice(self.chunk.get(..n).unwrap_or_default());
+        Pin::new(self).consume(n);
+    }
+
     /// Copies from `slices`, of `total` bytes together, as much as there is room for.
     fn poll_copy(
         &self,
@@ -210,10 +217,15 @@ impl AsyncRead for Stream {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        let chunk = ready!(self.as_mut().poll_fill_buf(cx))?;
-        let n = chunk.len().min(buf.remaining());
-        buf.put_slice(chunk.get(..n).unwrap_or_default());
-        self.consume(n);
+        ready!(self.as_mut().poll_fill_buf(cx))?;
+        self.take(buf);
+        // What else is there comes along: whoever asks for much is not handed it by the frame.
+        while buf.remaining() > 0 {
+            let id = self.id;
+            let Some(chunk) = self.shared.with(|state| state.conn.read_ready(id)) else { break };
+            self.chunk = chunk;
+            self.take(buf);
+        }
         Poll::Ready(Ok(()))
     }
 }

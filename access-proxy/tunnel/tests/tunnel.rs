@@ -131,6 +131,28 @@ async fn reset_reaches_the_other_side_with_its_code() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_read_brings_all_frames_that_are_there() {
+    let (client, mut server) = pair();
+    let (mut ours, mut theirs) = connect(&client.handle, &mut server.incoming).await;
+    let sent: Vec<u8> = (0..40_000_u32).map(|i| (i % 251) as u8).collect();
+    ours.write_all(&sent).await.unwrap();
+    // The clock moves on only when nothing else can.
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    let mut got = vec![0; 64 * 1024];
+    let n = theirs.read(&mut got).await.unwrap();
+    assert_eq!(got[..n], sent);
+    // Less room takes its part, and the rest stays in order.
+    ours.write_all(&sent).await.unwrap();
+    ours.shutdown().await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    let n = theirs.read(&mut got[..20_000]).await.unwrap();
+    assert_eq!(got[..n], sent[..20_000]);
+    let mut rest = Vec::new();
+    theirs.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, sent[20_000..]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_after_shutdown_delivers_and_stops_the_peer() {
     let (client, mut server) = pair();
     let (mut ours, mut theirs) = connect(&client.handle, &mut server.incoming).await;

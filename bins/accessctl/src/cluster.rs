@@ -54,11 +54,17 @@ impl Cluster {
         let home = Home::open(environment.home.clone())?;
         let (proxy, credentials) = credentials(&remote, &home)?;
         credentials.check(clock().now()).map_err(client_exit)?;
-        let address = remote.auth_server.or_else(|| proxy.clone()).ok_or_else(|| {
-            Exit::usage("an identity file needs --proxy or --auth-server HOST:PORT beside it")
-        })?;
+        let mut addresses = remote.auth_servers;
+        if addresses.is_empty() {
+            addresses.extend(proxy.clone());
+        }
+        if addresses.is_empty() {
+            return Err(Exit::usage(
+                "an identity file needs --proxy or --auth-server HOST:PORT beside it",
+            ));
+        }
         let endpoint = AuthEndpoint::authenticated(
-            vec![address],
+            addresses,
             credentials.cluster.clone(),
             credentials.trust().map_err(client_exit)?,
             credentials.shared_key().map_err(client_exit)?,
@@ -156,12 +162,12 @@ impl Cluster {
 fn credentials(remote: &Remote, home: &Home) -> Result<(Option<HostPort>, Credentials), Exit> {
     if let Some(path) = &remote.identity {
         let credentials = identity_file(path)?;
-        let proxy = match (&remote.proxy, &remote.auth_server) {
-            (None, None) => {
+        let proxy = match &remote.proxy {
+            None if remote.auth_servers.is_empty() => {
                 let current = home.profile(None)?;
                 current.filter(|one| one.cluster == credentials.cluster).map(|one| one.proxy)
             }
-            (proxy, _) => proxy.clone(),
+            proxy => proxy.clone(),
         };
         return Ok((proxy, credentials));
     }

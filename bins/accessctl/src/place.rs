@@ -44,8 +44,8 @@ pub(crate) enum Place {
 /// How a service elsewhere is reached, as far as flags and environment say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Remote {
-    /// Auth's own address.
-    pub(crate) auth_server: Option<HostPort>,
+    /// Auth's own addresses, one for each replica.
+    pub(crate) auth_servers: Vec<HostPort>,
     /// A proxy's.
     pub(crate) proxy: Option<HostPort>,
     /// The identity file to use instead of a login.
@@ -57,28 +57,27 @@ pub(crate) struct Remote {
 impl Place {
     /// Decides by flags first, then by the data directories that are here, then by environment.
     pub(crate) fn choose(global: &Global, environment: &Environment) -> Result<Self, Exit> {
-        let auth_server = global.auth_server.as_deref();
-        let auth_server =
-            auth_server.map(|text| HostPort::parse(text, 3025).map_err(Exit::usage)).transpose()?;
+        let read = |text: &String| HostPort::parse(text, 3025).map_err(Exit::usage);
+        let auth_servers = global.auth_server.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let proxy = global.proxy.as_deref().map(access_daemon::parse_proxy).transpose()?;
-        if global.config.is_some() && (auth_server.is_some() || global.identity.is_some()) {
+        if global.config.is_some() && (!global.auth_server.is_empty() || global.identity.is_some()) {
             return Err(Exit::usage(
                 "--config is the Auth Service's on this host: leave out --auth-server and --identity",
             ));
         }
         if let Some(dir) = &global.data_dir {
-            if auth_server.is_some() || global.identity.is_some() {
+            if !auth_servers.is_empty() || global.identity.is_some() {
                 return Err(Exit::usage(
                     "--data-dir needs no login: leave out --auth-server and --identity",
                 ));
             }
             return Ok(Self::Here(dir.clone()));
         }
-        if auth_server.is_some() && proxy.is_some() {
+        if !auth_servers.is_empty() && proxy.is_some() {
             return Err(Exit::usage("--auth-server and --proxy are two ways: choose one"));
         }
         let mut remote =
-            Remote { auth_server, proxy, identity: global.identity.clone(), closed: None };
+            Remote { auth_servers, proxy, identity: global.identity.clone(), closed: None };
         if remote == Remote::default() {
             for dir in [QUICKSTART_DATA_DIR, DEFAULT_DATA_DIR].map(Path::new) {
                 match holds_cluster(dir) {
@@ -91,7 +90,7 @@ impl Place {
         if remote.identity.is_none() {
             remote.identity.clone_from(&environment.identity);
         }
-        if remote.proxy.is_none() && remote.auth_server.is_none() {
+        if remote.proxy.is_none() && remote.auth_servers.is_empty() {
             remote.proxy =
                 environment.proxy.as_deref().map(access_daemon::parse_proxy).transpose()?;
         }
@@ -129,9 +128,13 @@ mod tests {
         let global = Global { proxy: Some("flag.example".into()), ..Global::default() };
         let proxy = elsewhere(&global, &environment).proxy.unwrap();
         assert_eq!(proxy.to_string(), "flag.example:3080");
-        let global = Global { auth_server: Some("auth.example".into()), ..Global::default() };
+        let global = Global {
+            auth_server: vec!["auth.example".into(), "[::1]:1".into()],
+            ..Global::default()
+        };
         let remote = elsewhere(&global, &environment);
-        assert_eq!(remote.auth_server.unwrap().to_string(), "auth.example:3025");
+        let all: Vec<_> = remote.auth_servers.iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["auth.example:3025", "[::1]:1"]);
         assert_eq!(remote.proxy, None);
     }
 
@@ -153,7 +156,7 @@ mod tests {
     #[test]
     fn two_ways_are_one_too_many() {
         let global =
-            Global { auth_server: Some("a".into()), proxy: Some("b".into()), ..Global::default() };
+            Global { auth_server: vec!["a".into()], proxy: Some("b".into()), ..Global::default() };
         let err = Place::choose(&global, &Environment::default()).unwrap_err();
         assert_eq!(err.code(), access_daemon::ExitCode::Usage);
     }

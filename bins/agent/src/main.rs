@@ -18,9 +18,12 @@ struct Flags {
     /// This host's name in the cluster.
     #[arg(long, value_name = "NAME")]
     nodename: Option<String>,
-    /// The cluster's proxy, HOST:PORT.
-    #[arg(long, value_name = "HOST:PORT")]
-    proxy: Option<String>,
+    /// The cluster's proxy, HOST:PORT; several with commas between them or by more flags.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    proxy: Vec<String>,
+    /// The Auth Service itself instead, HOST:PORT; of several replicas all.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', conflicts_with = "proxy")]
+    auth_server: Vec<String>,
     /// The join token, or better the path of a file that holds it: other users of this machine
     /// can see arguments.
     #[arg(long, value_name = "TOKEN|PATH")]
@@ -48,8 +51,12 @@ fn overlay(mut config: Config, flags: &Flags) -> Result<Config, Exit> {
     if let Some(name) = &flags.nodename {
         config.access.nodename = Some(name.clone());
     }
-    if let Some(proxy) = &flags.proxy {
-        config.access.proxy_server = Some(OneOrMany::One(proxy.clone()));
+    // A flag takes the place of either way in the file.
+    if let Some(proxy) = OneOrMany::of_flag(flags.proxy.clone()) {
+        (config.access.proxy_server, config.access.auth_server) = (Some(proxy), None);
+    }
+    if let Some(auth) = OneOrMany::of_flag(flags.auth_server.clone()) {
+        (config.access.auth_server, config.access.proxy_server) = (Some(auth), None);
     }
     if let Some(token_name) = flags.token.clone() {
         config.access.join_params = Some(JoinParams { method: JoinMethod::Token, token_name });
@@ -75,7 +82,8 @@ async fn run(config: Config, flags: Flags) -> Result<(), Exit> {
     let data_dir = config.data_dir();
     access_daemon::prepare_data_dir(&data_dir).map_err(Exit::failed)?;
     let mut lifecycle = Lifecycle::start(&config, &["agent"]).await?;
-    let daemon = AgentDaemon::start(&config, &data_dir).await?;
+    let start = AgentDaemon::start(&config, &data_dir);
+    let Some(daemon) = lifecycle.started(start).await? else { return Ok(()) };
     let relabel = daemon.relabel();
     lifecycle.reload().follow("ssh_service.labels", move |config| {
         let config = overlay(config.clone(), &flags).map_err(|exit| exit.to_string())?;

@@ -49,8 +49,9 @@ fn overlay(mut config: Config, flags: Flags) -> Result<Config, Exit> {
 async fn run(config: Config) -> Result<(), Exit> {
     let data_dir = config.data_dir();
     access_daemon::prepare_data_dir(&data_dir).map_err(Exit::failed)?;
-    let lifecycle = Lifecycle::start(&config, &["auth"]).await?;
-    let daemon = AuthDaemon::start(&config, &data_dir).await?;
+    let mut lifecycle = Lifecycle::start(&config, &["auth"]).await?;
+    let start = AuthDaemon::start(&config, &data_dir);
+    let Some(daemon) = lifecycle.started(start).await? else { return Ok(()) };
     let health = watch_health(daemon.service().clone(), lifecycle.readiness());
     lifecycle.run(|stop| daemon.run(stop), health).await
 }

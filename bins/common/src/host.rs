@@ -64,12 +64,19 @@ pub fn host_name() -> Result<String, Exit> {
 }
 
 fn addresses(field: &str, list: &OneOrMany, port: u16) -> Result<Vec<HostPort>, Exit> {
-    list.as_slice()
-        .iter()
-        .map(|text| {
-            HostPort::parse(text, port).map_err(|err| Exit::usage(format!("{field}: {err}")))
-        })
-        .collect()
+    let mut addresses = Vec::new();
+    for text in list.as_slice() {
+        let address =
+            HostPort::parse(text, port).map_err(|err| Exit::usage(format!("{field}: {err}")))?;
+        // Twice the same is one way.
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(Exit::usage(format!("{field} is an empty list: write HOST:PORT")));
+    }
+    Ok(addresses)
 }
 
 /// The token, or what is in the file that is named. A value with a slash is a path.
@@ -84,4 +91,32 @@ fn token(text: &str) -> Result<JoinToken, Exit> {
         return Err(error(std::io::Error::other("it is too large to hold a token")));
     }
     Ok(JoinToken::new(std::fs::read_to_string(text).map_err(error)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auth_is_one_address_or_a_list() {
+        let route = |yaml: &str| {
+            let config = Config::parse(yaml, Path::new("x.yaml")).unwrap();
+            host_options(&config, Path::new("/x")).map(|options| options.route)
+        };
+        let direct = |texts: &[&str]| {
+            AuthRoute::Direct(texts.iter().map(|text| text.parse().unwrap()).collect())
+        };
+        let one = route("access: { nodename: n, auth_server: \"[::1]:3026\" }").unwrap();
+        assert_eq!(one, direct(&["[::1]:3026"]));
+        let many = "access:\n  nodename: n\n  auth_server:\n  - a.example\n  - \"[2001:db8::1]\"\n  \
+                    - a.example:3025\n  - b.example:1\n";
+        assert_eq!(
+            route(many).unwrap(),
+            direct(&["a.example:3025", "[2001:db8::1]:3025", "b.example:1"])
+        );
+        let empty = route("access: { nodename: n, auth_server: [] }").unwrap_err();
+        assert!(empty.to_string().contains("access.auth_server is an empty list"), "{empty}");
+        let wrong = route("access: { nodename: n, auth_server: [a, \"b:c\"] }").unwrap_err();
+        assert!(wrong.to_string().contains("access.auth_server: \"b:c\" is no address"), "{wrong}");
+    }
 }

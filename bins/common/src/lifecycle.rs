@@ -89,6 +89,21 @@ impl Lifecycle {
         &mut self.reload
     }
 
+    /// Waits until the daemon has started; `None` if the process is told to stop before. A start may take long: it waits
+    /// for a process before this one, a database, or a cluster that cannot be reached.
+    ///
+    /// # Errors
+    /// What the daemon does not start for.
+    pub async fn started<T>(
+        &mut self,
+        start: impl Future<Output = Result<T, Exit>>,
+    ) -> Result<Option<T>, Exit> {
+        tokio::select! {
+            started = start => started.map(Some),
+            () = self.signals.stopped(|| {}) => Ok(None),
+        }
+    }
+
     /// Runs a daemon to its end: it is told to stop by a signal, may then drain, and is waited
     /// for; a second signal ends it at once. `aside` runs beside it.
     ///

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use access_daemon::config::{JoinMethod, JoinParams, OneOrMany};
-use access_daemon::{Config, DaemonFlags, Exit, Lifecycle, Signals};
+use access_daemon::{Config, DaemonFlags, Exit, Lifecycle};
 use clap::Parser;
 use proxy_daemon::ProxyDaemon;
 
@@ -22,9 +22,10 @@ struct Flags {
     /// Where clients reach this proxy, HOST:PORT.
     #[arg(long, value_name = "HOST:PORT")]
     public_addr: Option<String>,
-    /// The Auth Service, HOST:PORT.
-    #[arg(long, value_name = "HOST:PORT")]
-    auth_server: Option<String>,
+    /// The Auth Service, HOST:PORT; of several replicas all, with commas between them or by more
+    /// flags.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    auth_server: Vec<String>,
     /// The join token, or better the path of a file that holds it: other users of this machine
     /// can see arguments.
     #[arg(long, value_name = "TOKEN|PATH")]
@@ -51,8 +52,8 @@ fn overlay(mut config: Config, flags: Flags) -> Result<Config, Exit> {
     if let Some(public) = flags.public_addr {
         config.proxy_service.public_addr = Some(OneOrMany::One(public));
     }
-    if let Some(auth) = flags.auth_server {
-        config.access.auth_server = Some(OneOrMany::One(auth));
+    if let Some(auth) = OneOrMany::of_flag(flags.auth_server) {
+        config.access.auth_server = Some(auth);
     }
     if let Some(token_name) = flags.token {
         config.access.join_params = Some(JoinParams { method: JoinMethod::Token, token_name });
@@ -70,13 +71,8 @@ async fn run(config: Config) -> Result<(), Exit> {
     let data_dir = config.data_dir();
     access_daemon::prepare_data_dir(&data_dir).map_err(Exit::failed)?;
     let mut lifecycle = Lifecycle::start(&config, &["proxy"]).await?;
-    // It may wait for the proxy before it to end, and a wish to stop does not.
-    let mut signals = Signals::listen().map_err(Exit::failed)?;
-    let daemon = tokio::select! {
-        started = ProxyDaemon::start(&config, &data_dir) => started?,
-        () = signals.stopped(|| {}) => return Ok(()),
-    };
-    drop(signals);
+    let start = ProxyDaemon::start(&config, &data_dir);
+    let Some(daemon) = lifecycle.started(start).await? else { return Ok(()) };
     lifecycle.reload().follow("proxy_service.https_keypairs", daemon.follow_web_key());
     let (readiness, host) = (lifecycle.readiness(), daemon.host().clone());
     let aside = async move {

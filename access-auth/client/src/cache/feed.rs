@@ -16,6 +16,7 @@ use crate::client::AuthClient;
 use crate::error::ClientError;
 use crate::proto;
 use crate::proto::watch_event::Event;
+use crate::ways::jittered;
 
 /// How long the watch may be silent. Auth says it is alive every few seconds.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -49,16 +50,25 @@ impl CacheFeed {
     /// that grow; the cache keeps what it has, and grows stale.
     pub async fn run(self) {
         let mut pause = FIRST_PAUSE;
+        let mut broken = false;
         loop {
             let before = self.clock.now();
             match self.follow().await {
                 Ok(()) => debug!("the watch ended, starting it again"),
-                Err(err) => warn!("the watch of the cluster's state broke: {err}"),
+                Err(err) => {
+                    warn!("the watch of the cluster's state broke: {err}");
+                    // Whose store is away, or who hangs, may do so for longer than the others.
+                    let away = matches!(err, ClientError::Unreachable { .. });
+                    if away && std::mem::replace(&mut broken, true) {
+                        self.client.fail_over();
+                    }
+                }
             }
-            if self.clock.now().since(before) > LONGEST_PAUSE {
-                pause = FIRST_PAUSE;
+            let lasted = self.clock.now().since(before);
+            if lasted > LONGEST_PAUSE {
+                (pause, broken) = (FIRST_PAUSE, false);
             }
-            self.clock.sleep_until(self.clock.now().plus(pause)).await;
+            self.clock.sleep_until(self.clock.now().plus(jittered(pause))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -72,6 +82,7 @@ impl CacheFeed {
         let mut complete = false;
         loop {
             let event = tokio::time::timeout(SILENCE, stream.message()).await.map_err(|_| {
+                self.client.fail_over();
                 ClientError::Unreachable {
                     address: "the auth service".into(),
                     why: format!("the watch was silent for {} s", SILENCE.as_secs()),

@@ -128,12 +128,13 @@ impl AuthService {
         match old {
             Some(old) => {
                 let old = store::read::<UserSpec>(old)?.document.spec;
-                spec.valid_after = old.valid_after.max(self.void_until_now());
+                spec.valid_after = old.valid_after;
+                self.void(spec);
                 spec.created_by = old.created_by;
                 spec.created_at = old.created_at;
             }
             None => {
-                spec.valid_after = self.now();
+                self.void(spec);
                 spec.created_by = Some(call.name());
                 spec.created_at = Some(self.now());
             }

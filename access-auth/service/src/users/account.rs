@@ -18,6 +18,8 @@ use crate::store;
 
 /// How often a change is tried again when another came in between.
 pub(crate) const ATTEMPTS: usize = 8;
+/// How far the clocks of two replicas may be apart.
+const MAX_APART: Duration = Duration::from_secs(10);
 
 impl AuthService {
     /// Fails when a user's document names what does not exist.
@@ -53,9 +55,13 @@ impl AuthService {
         }))
     }
 
-    /// A moment that every certificate issued so far lies before.
-    pub(crate) fn void_until_now(&self) -> Timestamp {
-        self.now().plus(Duration::from_millis(1))
+    /// Voids all certificates of a user that were issued so far, by whichever replica: up to a
+    /// moment that no replica's clock shows yet. What is issued before that comes says that it is
+    /// of that moment.
+    pub(crate) fn void(&self, user: &mut UserSpec) {
+        // Certificates of just that moment may have been issued already.
+        let next = user.valid_after.plus(Duration::from_millis(1));
+        user.valid_after = self.now().plus(MAX_APART).max(next);
     }
 
     /// Voids the certificates of whoever calls.
@@ -65,9 +71,7 @@ impl AuthService {
             .and_then(|who| who.identity().subject.user())
             .ok_or_else(|| Error::Denied("this is for users, not for hosts".into()))?
             .clone();
-        let valid_after = self.void_until_now();
-        self.change_user(&user, |spec| spec.valid_after = spec.valid_after.max(valid_after))
-            .await?;
+        self.change_user(&user, |spec| self.void(spec)).await?;
         let event = UserLogout { user: user.as_str().into(), addr_remote: call.peer.remote() };
         Ok(self.inner.audit.accept(event.into(), Durability::Synced).await?)
     }

@@ -43,7 +43,7 @@ impl AuthService {
         user.metadata.revision = None;
         user.spec.created_by = Some(call.name());
         user.spec.created_at = Some(self.now());
-        user.spec.valid_after = self.now();
+        self.void(&mut user.spec);
         let key = user_key(name.as_str())?;
         let invite =
             self.new_invite(call, &name, InvitePurpose::Invite, request.invite_ttl_seconds)?;
@@ -81,7 +81,7 @@ impl AuthService {
             let store::Stored { mut document, revision } = self.user(&name).await?;
             let invite =
                 self.new_invite(call, &name, InvitePurpose::Reset, request.invite_ttl_seconds)?;
-            document.spec.valid_after = document.spec.valid_after.max(self.void_until_now());
+            self.void(&mut document.spec);
             let key = user_key(name.as_str())?;
             let mut batch = Batch::new()
                 .when(Condition::revision(key.clone(), revision))
@@ -118,7 +118,7 @@ impl AuthService {
             let mut user =
                 self.user(&name).await.map_err(|_| Error::Unauthenticated(NOT_VALID.into()))?;
             invite.document.spec.redeemed = true;
-            user.document.spec.valid_after = user.document.spec.valid_after.max(self.now());
+            self.void(&mut user.document.spec);
             let (invite_key, user_key) = (invite_key(&ticket.id)?, user_key(name.as_str())?);
             let batch = Batch::new()
                 .when(Condition::revision(invite_key.clone(), invite.revision))

@@ -37,10 +37,10 @@ impl AuthService {
             Some(visit) => Some(visit.login().await?),
             None => None,
         };
-        let turn = self.inner.tries.turn(&tried, self.now()).await?;
+        let turn = self.inner.tries.turn(&tried).await?;
         match self.verify_login(&user, password).await {
             Ok(Ok(document)) => {
-                self.inner.tries.succeeded(&tried);
+                self.inner.tries.succeeded(turn).await?;
                 let asked = (ttl_seconds > 0).then(|| Duration::from_secs(ttl_seconds));
                 let issued = self.issue_user(&document, keys, asked, call.peer.ip()).await;
                 let why = issued.as_ref().err().map(ToString::to_string);
@@ -48,7 +48,7 @@ impl AuthService {
                 issued
             }
             Ok(Err(why)) => {
-                self.inner.tries.failed(&tried, turn, self.now());
+                self.inner.tries.failed(turn).await?;
                 self.record_login(call, &user, Some(why.to_owned())).await?;
                 Err(Error::Unauthenticated(REFUSED.into()))
             }

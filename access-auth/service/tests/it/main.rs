@@ -14,6 +14,7 @@ mod documents;
 mod dynamic;
 mod hosts;
 mod recordings;
+mod replicas;
 mod start;
 mod transport;
 mod users;

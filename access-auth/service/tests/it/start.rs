@@ -105,6 +105,49 @@ async fn replicas_that_start_at_once_make_one_cluster() {
 }
 
 #[tokio::test]
+async fn replicas_that_start_at_once_make_one_sealing_key_where_they_share_its_file() {
+    let (clock, shared) = (clock(), tempfile::tempdir().unwrap());
+    let store = store(&clock);
+    let dirs = [(); 4].map(|()| tempfile::tempdir().unwrap());
+    let file = shared.path().join("seal.key");
+    let start = |dir| {
+        let mut options = options(dir, &clock);
+        options.seal_key_file = Some(file.clone());
+        AuthService::open(store.clone(), options)
+    };
+    let all = futures::future::join_all(dirs.iter().map(start)).await;
+    let all: Vec<_> = all.into_iter().map(Result::unwrap).collect();
+    assert_eq!(all.iter().filter(|one| one.is_new()).count(), 1);
+    let files: Vec<_> = std::fs::read_dir(shared.path()).unwrap().collect();
+    assert_eq!(files.len(), 1, "nothing half made is left: {files:?}");
+    assert!(dirs.iter().all(|dir| !dir.path().join("data/seal.key").exists()));
+}
+
+#[tokio::test]
+async fn of_replicas_with_a_key_each_one_makes_the_cluster_and_the_others_leave_nothing() {
+    let clock = clock();
+    let store = store(&clock);
+    let dirs = [(); 4].map(|()| tempfile::tempdir().unwrap());
+    let start = |dir| AuthService::open(store.clone(), options(dir, &clock));
+    let mut all = futures::future::join_all(dirs.iter().map(start)).await;
+    let first = all.iter().position(Result::is_ok).expect("none made it");
+    let key = |at: usize| dirs[at].path().join("data/seal.key");
+    for (at, opened) in all.iter().enumerate().filter(|(at, _)| *at != first) {
+        let why = opened.as_ref().expect_err("it cannot open the authorities").to_string();
+        assert!(why.starts_with(key(at).to_str().unwrap()), "{why}");
+        assert!(why.contains("copy the file here that another Auth process"), "{why}");
+        assert!(!key(at).exists(), "the key that sealed nothing is left");
+        // And as it says, it does.
+        std::fs::copy(key(first), key(at)).unwrap();
+    }
+    let pins = all.swap_remove(first).unwrap().ca_pins().unwrap();
+    for service in futures::future::join_all(dirs.iter().map(start)).await {
+        let service = service.unwrap();
+        assert!(!service.is_new() && service.ca_pins().unwrap() == pins);
+    }
+}
+
+#[tokio::test]
 async fn another_name_or_none_is_a_clear_error() {
     let (clock, dir) = (clock(), tempfile::tempdir().unwrap());
     let store = store(&clock);
@@ -139,8 +182,14 @@ async fn a_missing_or_another_sealing_key_is_a_clear_error() {
     AuthService::open(own, options(&stranger, &clock)).await.unwrap();
     let mut wrong = options(&dir, &clock);
     wrong.seal_key_file = Some(stranger.path().join("data/seal.key"));
+    // It makes nothing either that this cluster lacks.
+    let lacking = access_backend::Key::from_segments(["authorities", "db", "example.com"]).unwrap();
+    access_backend::Backend::delete(&*store, &lacking).await.unwrap();
     let why = refusal(store.clone(), wrong).await;
     assert!(why.contains("sealed by another sealing key"), "{why}");
+    assert!(why.starts_with(stranger.path().to_str().unwrap()), "{why}");
+    assert!(stranger.path().join("data/seal.key").exists(), "it is another cluster's");
+    assert!(access_backend::Backend::get(&*store, &lacking).await.unwrap().is_none());
 
     let mut given = options(&elsewhere, &clock);
     given.seal_key_file = Some(key);

@@ -10,7 +10,8 @@ pub(crate) const COCKROACHDB: Statements = Statements {
         SELECT session_id, '', 'false' FROM [SHOW session_id]",
     migrate_begin: "",
     migrate_end: "",
-    migrations: &["
+    migrations: &[
+        "
 CREATE TABLE IF NOT EXISTS kv (
     key BYTES PRIMARY KEY,
     value BYTES NOT NULL,
@@ -33,7 +34,23 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE TABLE IF NOT EXISTS event_writers (
     writer BYTES PRIMARY KEY,
     last_seq INT8 NOT NULL
-);"],
+);",
+        "
+CREATE TABLE IF NOT EXISTS event_blocks (
+    writer BYTES NOT NULL,
+    first_seq INT8 NOT NULL,
+    last_seq INT8 NOT NULL,
+    first_time INT8 NOT NULL,
+    last_time INT8 NOT NULL,
+    count INT8 NOT NULL,
+    names STRING NOT NULL,
+    users STRING NOT NULL,
+    body BYTES NOT NULL,
+    PRIMARY KEY (writer, last_seq),
+    INDEX event_blocks_first (first_time, writer, last_seq),
+    INDEX event_blocks_last (last_time, writer, last_seq)
+);",
+    ],
 
     get: "SELECT value, expires, revision FROM kv \
         WHERE key = $1 AND (expires IS NULL OR expires > $2)",
@@ -86,14 +103,29 @@ CREATE TABLE IF NOT EXISTS event_writers (
     append_events: "WITH e AS (INSERT INTO events (writer, seq, time, name, \"user\", json) \
         SELECT n.w, n.s, n.t, n.n, n.u, n.j FROM unnest($1::BYTES[], $2::INT8[], $3::INT8[], \
         $4::STRING[], $5::STRING[], $6::BYTES[]) AS n (w, s, t, n, u, j) \
+        WHERE coalesce((SELECT b.first_seq > n.s FROM event_blocks AS b \
+        WHERE b.writer = n.w AND b.last_seq >= n.s ORDER BY b.last_seq LIMIT 1), true) \
         ON CONFLICT (writer, seq) DO NOTHING RETURNING writer, seq), \
         w AS (INSERT INTO event_writers (writer, last_seq) \
         SELECT writer, max(seq) FROM e GROUP BY writer \
         ON CONFLICT (writer) DO UPDATE \
         SET last_seq = greatest(event_writers.last_seq, excluded.last_seq) RETURNING 1) \
         SELECT count(*) FROM e",
+    append_blocks: "WITH w AS (INSERT INTO event_writers (writer, last_seq) VALUES ($1, $2) \
+        ON CONFLICT (writer) DO UPDATE SET last_seq = excluded.last_seq \
+        WHERE event_writers.last_seq < $3 RETURNING writer), \
+        b AS (INSERT INTO event_blocks \
+        (writer, first_seq, last_seq, first_time, last_time, count, names, users, body) \
+        SELECT w.writer, n.a, n.b, n.c, n.d, n.e, n.f, n.g, n.h FROM w, unnest($4::INT8[], $5::INT8[], $6::INT8[], $7::INT8[], $8::INT8[], \
+        $9::STRING[], $10::STRING[], $11::BYTES[]) \
+        AS n (a, b, c, d, e, f, g, h) RETURNING 1) \
+        SELECT count(*) FROM b",
     last_seq: "SELECT last_seq FROM event_writers WHERE writer = $1",
     delete_events: "DELETE FROM events WHERE time < $1 ORDER BY time, writer, seq LIMIT $2",
+    delete_blocks: "WITH d AS (DELETE FROM event_blocks WHERE (writer, last_seq) IN \
+        (SELECT writer, last_seq FROM event_blocks WHERE last_time < $1 \
+        ORDER BY last_time LIMIT $2) RETURNING count) \
+        SELECT coalesce(sum(count), 0)::INT8 FROM d",
 };
 
 /// What only this dialect has: change feeds.
@@ -122,11 +154,14 @@ pub(crate) const LATELY: &str = "AS OF SYSTEM TIME follower_read_timestamp()";
 
 /// How long events are kept, which is the table's own to know.
 pub(crate) mod retention {
-    pub(crate) const FOUND: &str = "SELECT create_statement FROM [SHOW CREATE TABLE events]";
+    /// The tables, and the columns of when their rows happened last.
+    pub(crate) const TABLES: [(&str, &str); 2] =
+        [("events", "\"time\""), ("event_blocks", "last_time")];
+    pub(crate) const FOUND: &str = "SELECT create_statement FROM [SHOW CREATE TABLE {table}]";
     /// A moment without a zone can be counted on from and then be given one. The other way round depends on the
     /// session, and is no expression for this.
-    pub(crate) const SET: &str = "ALTER TABLE events SET (ttl_expiration_expression = \
-        '(TIMESTAMP ''1970-01-01 00:00:00'' + \"time\" * INTERVAL ''1 millisecond'' + \
+    pub(crate) const SET: &str = "ALTER TABLE {table} SET (ttl_expiration_expression = \
+        '(TIMESTAMP ''1970-01-01 00:00:00'' + {column} * INTERVAL ''1 millisecond'' + \
         INTERVAL ''{days} days'') AT TIME ZONE ''UTC''', ttl_job_cron = '{ttl_job_cron}')";
 }
 

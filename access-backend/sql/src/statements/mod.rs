@@ -57,13 +57,20 @@ pub(crate) struct Statements {
     /// Whether a write is there, by its revision.
     pub(crate) written: &'static str,
 
+    /// As rows, those that are not there yet.
     pub(crate) append_events: &'static str,
+    /// As blocks, all of them or none where one may be there.
+    pub(crate) append_blocks: &'static str,
     pub(crate) last_seq: &'static str,
     pub(crate) delete_events: &'static str,
+    pub(crate) delete_blocks: &'static str,
 }
 
 /// What an event's search reads.
 pub(crate) const SEARCH: &str = "SELECT writer, seq, time, name, \"user\", json FROM events";
+
+/// What it reads of blocks: those first that begin first in its order, so many at a time.
+pub(crate) const SEARCH_BLOCKS: &str = "SELECT writer, last_seq, body";
 
 /// What an administrator asks for.
 pub(crate) mod ask {

@@ -58,7 +58,21 @@ CREATE INDEX IF NOT EXISTS events_user ON events (\"user\", time, writer, seq) W
 CREATE TABLE IF NOT EXISTS event_writers (
     writer BYTEA PRIMARY KEY,
     last_seq BIGINT NOT NULL
-);"],
+);", "
+CREATE TABLE IF NOT EXISTS event_blocks (
+    writer BYTEA NOT NULL,
+    first_seq BIGINT NOT NULL,
+    last_seq BIGINT NOT NULL,
+    first_time BIGINT NOT NULL,
+    last_time BIGINT NOT NULL,
+    count BIGINT NOT NULL,
+    names TEXT NOT NULL,
+    users TEXT NOT NULL,
+    body BYTEA NOT NULL,
+    PRIMARY KEY (writer, last_seq)
+);
+CREATE INDEX IF NOT EXISTS event_blocks_first ON event_blocks (first_time, writer, last_seq);
+CREATE INDEX IF NOT EXISTS event_blocks_last ON event_blocks (last_time, writer, last_seq);"],
 
     get: "SELECT value, expires, revision FROM kv \
         WHERE key = $1 AND (expires IS NULL OR expires > $2)",
@@ -160,16 +174,31 @@ CREATE TABLE IF NOT EXISTS event_writers (
 
     append_events: "WITH e AS (INSERT INTO events (writer, seq, time, name, \"user\", json) \
         SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], \
-        $6::bytea[]) AS n (w, s, t, n, u, j) ORDER BY w, s \
+        $6::bytea[]) AS n (w, s, t, n, u, j) \
+        WHERE coalesce((SELECT b.first_seq > n.s FROM event_blocks AS b \
+        WHERE b.writer = n.w AND b.last_seq >= n.s ORDER BY b.last_seq LIMIT 1), true) ORDER BY w, s \
         ON CONFLICT (writer, seq) DO NOTHING RETURNING writer, seq), \
         w AS (INSERT INTO event_writers (writer, last_seq) \
         SELECT writer, max(seq) FROM e GROUP BY writer ORDER BY writer \
         ON CONFLICT (writer) DO UPDATE \
         SET last_seq = greatest(event_writers.last_seq, excluded.last_seq)) \
         SELECT count(*) FROM e",
+    append_blocks: "WITH w AS (INSERT INTO event_writers (writer, last_seq) VALUES ($1, $2) \
+        ON CONFLICT (writer) DO UPDATE SET last_seq = excluded.last_seq \
+        WHERE event_writers.last_seq < $3 RETURNING writer), \
+        b AS (INSERT INTO event_blocks \
+        (writer, first_seq, last_seq, first_time, last_time, count, names, users, body) \
+        SELECT w.writer, n.a, n.b, n.c, n.d, n.e, n.f, n.g, n.h FROM w, unnest($4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], \
+        $9::text[], $10::text[], $11::bytea[]) \
+        AS n (a, b, c, d, e, f, g, h) RETURNING 1) \
+        SELECT count(*) FROM b",
     last_seq: "SELECT last_seq FROM event_writers WHERE writer = $1",
     delete_events: "DELETE FROM events WHERE (writer, seq) IN \
         (SELECT writer, seq FROM events WHERE time < $1 ORDER BY time, writer, seq LIMIT $2)",
+    delete_blocks: "WITH d AS (DELETE FROM event_blocks WHERE (writer, last_seq) IN \
+        (SELECT writer, last_seq FROM event_blocks WHERE last_time < $1 \
+        ORDER BY last_time LIMIT $2) RETURNING count) \
+        SELECT coalesce(sum(count), 0)::bigint FROM d",
 };
 
 /// What only this dialect has: the change log.

@@ -41,8 +41,10 @@ fn listed(engine: Engine) -> Vec<(&'static str, String)> {
         session_there,
         written,
         append_events,
+        append_blocks,
         last_seq,
         delete_events,
+        delete_blocks,
     } = engine.statements();
     let mut all = vec![
         ("of each connection, first", BANNER),
@@ -79,8 +81,10 @@ fn listed(engine: Engine) -> Vec<(&'static str, String)> {
         ("after a lost connection: until it is gone", session_there.unwrap_or_default()),
         ("after a lost connection: what it wrote", written),
         ("append", append_events),
+        ("append of many", append_blocks),
         ("last_seq", last_seq),
         ("delete_before", delete_events),
+        ("delete_before: of many", delete_blocks),
     ]);
     all.extend(match engine {
         Engine::Postgres => vec![
@@ -142,11 +146,14 @@ fn listed(engine: Engine) -> Vec<(&'static str, String)> {
     for (name, query) in
         [("search for all", broad), ("search for one name", one), ("search by everything", narrow)]
     {
-        all.push((name, events::statement(&query, 10, "").0));
+        let of_blocks = events::statement_of_blocks(&query, query.after.as_ref(), "").0;
+        all.extend([(name, events::statement(&query, 10, "").0), (name, of_blocks)]);
     }
     if engine == Engine::CockroachDb {
         let past = EventQuery { to: Some(UnixMillis(2)), limit: 10, ..EventQuery::default() };
         let text = events::statement(&past, 10, cockroachdb::LATELY).0;
+        all.push(("search in what is past", text));
+        let text = events::statement_of_blocks(&past, None, cockroachdb::LATELY).0;
         all.push(("search in what is past", text));
     }
     all.push(("backend status: latency", ask::NOTHING.into()));

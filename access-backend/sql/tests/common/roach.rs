@@ -328,6 +328,15 @@ impl Session {
                     ["events", "name", "text"],
                     ["events", "user", "text"],
                     ["events", "json", "bytea"],
+                    ["event_blocks", "writer", "bytea"],
+                    ["event_blocks", "first_seq", "bigint"],
+                    ["event_blocks", "last_seq", "bigint"],
+                    ["event_blocks", "first_time", "bigint"],
+                    ["event_blocks", "last_time", "bigint"],
+                    ["event_blocks", "count", "bigint"],
+                    ["event_blocks", "names", "text"],
+                    ["event_blocks", "users", "text"],
+                    ["event_blocks", "body", "bytea"],
                     ["event_writers", "writer", "bytea"],
                     ["event_writers", "last_seq", "bigint"],
                 ];
@@ -341,7 +350,8 @@ impl Session {
                 self.shared.db.lock().await.version.get_or_insert(0);
             }
             _ if text.starts_with("UPDATE backend_version") => {
-                self.shared.db.lock().await.version = Some(1);
+                let to = text.split_whitespace().nth(5).and_then(|to| to.parse().ok());
+                self.shared.db.lock().await.version = to;
             }
             "SELECT version FROM backend_version" => {
                 let version = self.shared.db.lock().await.version.unwrap_or(0).to_string();

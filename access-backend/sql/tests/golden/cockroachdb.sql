@@ -7,7 +7,7 @@ SELECT version();
 SET default_transaction_isolation = 'serializable'; SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'; SELECT session_id, '', 'false' FROM [SHOW session_id];
 
 -- of a start: what is there
-SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = current_schema() AND table_name IN ('backend_version', 'kv', 'kv_log', 'events', 'event_writers');
+SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = current_schema() AND table_name IN ('backend_version', 'kv', 'kv_log', 'events', 'event_blocks', 'event_writers');
 
 -- of a start: which version
 SELECT version FROM backend_version;
@@ -41,6 +41,22 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE TABLE IF NOT EXISTS event_writers (
     writer BYTES PRIMARY KEY,
     last_seq INT8 NOT NULL
+);
+
+-- a step of the schema
+CREATE TABLE IF NOT EXISTS event_blocks (
+    writer BYTES NOT NULL,
+    first_seq INT8 NOT NULL,
+    last_seq INT8 NOT NULL,
+    first_time INT8 NOT NULL,
+    last_time INT8 NOT NULL,
+    count INT8 NOT NULL,
+    names STRING NOT NULL,
+    users STRING NOT NULL,
+    body BYTES NOT NULL,
+    PRIMARY KEY (writer, last_seq),
+    INDEX event_blocks_first (first_time, writer, last_seq),
+    INDEX event_blocks_last (last_time, writer, last_seq)
 );
 
 -- get
@@ -101,7 +117,10 @@ CANCEL SESSION IF EXISTS $1;
 SELECT revision FROM kv WHERE key = $1;
 
 -- append
-WITH e AS (INSERT INTO events (writer, seq, time, name, "user", json) SELECT n.w, n.s, n.t, n.n, n.u, n.j FROM unnest($1::BYTES[], $2::INT8[], $3::INT8[], $4::STRING[], $5::STRING[], $6::BYTES[]) AS n (w, s, t, n, u, j) ON CONFLICT (writer, seq) DO NOTHING RETURNING writer, seq), w AS (INSERT INTO event_writers (writer, last_seq) SELECT writer, max(seq) FROM e GROUP BY writer ON CONFLICT (writer) DO UPDATE SET last_seq = greatest(event_writers.last_seq, excluded.last_seq) RETURNING 1) SELECT count(*) FROM e;
+WITH e AS (INSERT INTO events (writer, seq, time, name, "user", json) SELECT n.w, n.s, n.t, n.n, n.u, n.j FROM unnest($1::BYTES[], $2::INT8[], $3::INT8[], $4::STRING[], $5::STRING[], $6::BYTES[]) AS n (w, s, t, n, u, j) WHERE coalesce((SELECT b.first_seq > n.s FROM event_blocks AS b WHERE b.writer = n.w AND b.last_seq >= n.s ORDER BY b.last_seq LIMIT 1), true) ON CONFLICT (writer, seq) DO NOTHING RETURNING writer, seq), w AS (INSERT INTO event_writers (writer, last_seq) SELECT writer, max(seq) FROM e GROUP BY writer ON CONFLICT (writer) DO UPDATE SET last_seq = greatest(event_writers.last_seq, excluded.last_seq) RETURNING 1) SELECT count(*) FROM e;
+
+-- append of many
+WITH w AS (INSERT INTO event_writers (writer, last_seq) VALUES ($1, $2) ON CONFLICT (writer) DO UPDATE SET last_seq = excluded.last_seq WHERE event_writers.last_seq < $3 RETURNING writer), b AS (INSERT INTO event_blocks (writer, first_seq, last_seq, first_time, last_time, count, names, users, body) SELECT w.writer, n.a, n.b, n.c, n.d, n.e, n.f, n.g, n.h FROM w, unnest($4::INT8[], $5::INT8[], $6::INT8[], $7::INT8[], $8::INT8[], $9::STRING[], $10::STRING[], $11::BYTES[]) AS n (a, b, c, d, e, f, g, h) RETURNING 1) SELECT count(*) FROM b;
 
 -- last_seq
 SELECT last_seq FROM event_writers WHERE writer = $1;
@@ -109,14 +128,17 @@ SELECT last_seq FROM event_writers WHERE writer = $1;
 -- delete_before
 DELETE FROM events WHERE time < $1 ORDER BY time, writer, seq LIMIT $2;
 
+-- delete_before: of many
+WITH d AS (DELETE FROM event_blocks WHERE (writer, last_seq) IN (SELECT writer, last_seq FROM event_blocks WHERE last_time < $1 ORDER BY last_time LIMIT $2) RETURNING count) SELECT coalesce(sum(count), 0)::INT8 FROM d;
+
 -- migrating: who else is there
 SELECT application_name, client_address FROM [SHOW CLUSTER SESSIONS] WHERE user_name = current_user() AND application_name NOT LIKE '$ internal%' AND application_name <> '{name}';
 
 -- of a start: how long events are kept
-SELECT create_statement FROM [SHOW CREATE TABLE events];
+SELECT create_statement FROM [SHOW CREATE TABLE {table}];
 
 -- of a start: if that is not what the configuration says
-ALTER TABLE events SET (ttl_expiration_expression = '(TIMESTAMP ''1970-01-01 00:00:00'' + "time" * INTERVAL ''1 millisecond'' + INTERVAL ''{days} days'') AT TIME ZONE ''UTC''', ttl_job_cron = '{ttl_job_cron}');
+ALTER TABLE {table} SET (ttl_expiration_expression = '(TIMESTAMP ''1970-01-01 00:00:00'' + {column} * INTERVAL ''1 millisecond'' + INTERVAL ''{days} days'') AT TIME ZONE ''UTC''', ttl_job_cron = '{ttl_job_cron}');
 
 -- backend status: the regions
 SELECT region, "primary", secondary FROM [SHOW REGIONS FROM DATABASE];
@@ -163,14 +185,26 @@ SET CLUSTER SETTING kv.rangefeed.enabled = true;
 -- search for all
 SELECT writer, seq, time, name, "user", json FROM events WHERE true ORDER BY time DESC, writer DESC, seq DESC LIMIT $1;
 
+-- search for all
+SELECT writer, last_seq, body, last_time FROM event_blocks WHERE true ORDER BY last_time DESC, writer DESC, last_seq DESC LIMIT 4;
+
 -- search for one name
 SELECT writer, seq, time, name, "user", json FROM events WHERE true AND name = $1 ORDER BY time DESC, writer DESC, seq DESC LIMIT $2;
+
+-- search for one name
+SELECT writer, last_seq, body, last_time FROM event_blocks WHERE true AND (names = '' OR EXISTS (SELECT 1 FROM unnest($1) AS n (n) WHERE strpos(names, n.n) > 0)) ORDER BY last_time DESC, writer DESC, last_seq DESC LIMIT 4;
 
 -- search by everything
 SELECT writer, seq, time, name, "user", json FROM events WHERE true AND time >= $1 AND time < $2 AND "user" = $3 AND name = ANY ($4) AND (time, writer, seq) > ($5, $6, $7) ORDER BY time ASC, writer ASC, seq ASC LIMIT $8;
 
+-- search by everything
+SELECT writer, last_seq, body, first_time FROM event_blocks WHERE true AND last_time >= $1 AND first_time < $2 AND (users = '' OR strpos(users, $3) > 0) AND (names = '' OR EXISTS (SELECT 1 FROM unnest($4) AS n (n) WHERE strpos(names, n.n) > 0)) AND last_time >= $5 AND (first_time, writer, last_seq) > ($6, $7, $8) ORDER BY first_time ASC, writer ASC, last_seq ASC LIMIT 4;
+
 -- search in what is past
 SELECT writer, seq, time, name, "user", json FROM events AS OF SYSTEM TIME follower_read_timestamp() WHERE true AND time < $1 ORDER BY time DESC, writer DESC, seq DESC LIMIT $2;
+
+-- search in what is past
+SELECT writer, last_seq, body, last_time FROM event_blocks AS OF SYSTEM TIME follower_read_timestamp() WHERE true AND first_time < $1 ORDER BY last_time DESC, writer DESC, last_seq DESC LIMIT 4;
 
 -- backend status: latency
 SELECT 1;

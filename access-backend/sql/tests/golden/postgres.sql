@@ -7,7 +7,7 @@ SELECT version();
 SET default_transaction_isolation = 'repeatable read'; SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = 'warning'; SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; SELECT pg_backend_pid()::text, (SELECT extract(epoch FROM backend_start)::text FROM pg_stat_activity WHERE pid = pg_backend_pid()), pg_is_in_recovery()::text;
 
 -- of a start: what is there
-SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = current_schema() AND table_name IN ('backend_version', 'kv', 'kv_log', 'events', 'event_writers');
+SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = current_schema() AND table_name IN ('backend_version', 'kv', 'kv_log', 'events', 'event_blocks', 'event_writers');
 
 -- of a start: which version
 SELECT version FROM backend_version;
@@ -54,6 +54,22 @@ CREATE TABLE IF NOT EXISTS event_writers (
     writer BYTEA PRIMARY KEY,
     last_seq BIGINT NOT NULL
 );
+
+-- a step of the schema
+CREATE TABLE IF NOT EXISTS event_blocks (
+    writer BYTEA NOT NULL,
+    first_seq BIGINT NOT NULL,
+    last_seq BIGINT NOT NULL,
+    first_time BIGINT NOT NULL,
+    last_time BIGINT NOT NULL,
+    count BIGINT NOT NULL,
+    names TEXT NOT NULL,
+    users TEXT NOT NULL,
+    body BYTEA NOT NULL,
+    PRIMARY KEY (writer, last_seq)
+);
+CREATE INDEX IF NOT EXISTS event_blocks_first ON event_blocks (first_time, writer, last_seq);
+CREATE INDEX IF NOT EXISTS event_blocks_last ON event_blocks (last_time, writer, last_seq);
 
 -- of a first start: after
 COMMIT;
@@ -119,13 +135,19 @@ SELECT 1 FROM pg_stat_activity WHERE pid = $1::text::int AND extract(epoch FROM 
 SELECT count(*), count(*) FILTER (WHERE expires IS NULL OR expires > $3), (SELECT log_floor FROM backend_version) FROM kv_log WHERE revision = $1 AND xid >= $2;
 
 -- append
-WITH e AS (INSERT INTO events (writer, seq, time, name, "user", json) SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bytea[]) AS n (w, s, t, n, u, j) ORDER BY w, s ON CONFLICT (writer, seq) DO NOTHING RETURNING writer, seq), w AS (INSERT INTO event_writers (writer, last_seq) SELECT writer, max(seq) FROM e GROUP BY writer ORDER BY writer ON CONFLICT (writer) DO UPDATE SET last_seq = greatest(event_writers.last_seq, excluded.last_seq)) SELECT count(*) FROM e;
+WITH e AS (INSERT INTO events (writer, seq, time, name, "user", json) SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bytea[]) AS n (w, s, t, n, u, j) WHERE coalesce((SELECT b.first_seq > n.s FROM event_blocks AS b WHERE b.writer = n.w AND b.last_seq >= n.s ORDER BY b.last_seq LIMIT 1), true) ORDER BY w, s ON CONFLICT (writer, seq) DO NOTHING RETURNING writer, seq), w AS (INSERT INTO event_writers (writer, last_seq) SELECT writer, max(seq) FROM e GROUP BY writer ORDER BY writer ON CONFLICT (writer) DO UPDATE SET last_seq = greatest(event_writers.last_seq, excluded.last_seq)) SELECT count(*) FROM e;
+
+-- append of many
+WITH w AS (INSERT INTO event_writers (writer, last_seq) VALUES ($1, $2) ON CONFLICT (writer) DO UPDATE SET last_seq = excluded.last_seq WHERE event_writers.last_seq < $3 RETURNING writer), b AS (INSERT INTO event_blocks (writer, first_seq, last_seq, first_time, last_time, count, names, users, body) SELECT w.writer, n.a, n.b, n.c, n.d, n.e, n.f, n.g, n.h FROM w, unnest($4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::bytea[]) AS n (a, b, c, d, e, f, g, h) RETURNING 1) SELECT count(*) FROM b;
 
 -- last_seq
 SELECT last_seq FROM event_writers WHERE writer = $1;
 
 -- delete_before
 DELETE FROM events WHERE (writer, seq) IN (SELECT writer, seq FROM events WHERE time < $1 ORDER BY time, writer, seq LIMIT $2);
+
+-- delete_before: of many
+WITH d AS (DELETE FROM event_blocks WHERE (writer, last_seq) IN (SELECT writer, last_seq FROM event_blocks WHERE last_time < $1 ORDER BY last_time LIMIT $2) RETURNING count) SELECT coalesce(sum(count), 0)::bigint FROM d;
 
 -- migrating: who else is there
 SELECT coalesce(application_name, ''), coalesce(client_addr::text, 'this host') FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') = 'client backend' AND application_name <> '{name}';
@@ -172,11 +194,20 @@ SELECT pg_advisory_unlock(7020668219486433027);
 -- search for all
 SELECT writer, seq, time, name, "user", json FROM events WHERE true ORDER BY time DESC, writer DESC, seq DESC LIMIT $1;
 
+-- search for all
+SELECT writer, last_seq, body, last_time FROM event_blocks WHERE true ORDER BY last_time DESC, writer DESC, last_seq DESC LIMIT 4;
+
 -- search for one name
 SELECT writer, seq, time, name, "user", json FROM events WHERE true AND name = $1 ORDER BY time DESC, writer DESC, seq DESC LIMIT $2;
 
+-- search for one name
+SELECT writer, last_seq, body, last_time FROM event_blocks WHERE true AND (names = '' OR EXISTS (SELECT 1 FROM unnest($1) AS n (n) WHERE strpos(names, n.n) > 0)) ORDER BY last_time DESC, writer DESC, last_seq DESC LIMIT 4;
+
 -- search by everything
 SELECT writer, seq, time, name, "user", json FROM events WHERE true AND time >= $1 AND time < $2 AND "user" = $3 AND name = ANY ($4) AND (time, writer, seq) > ($5, $6, $7) ORDER BY time ASC, writer ASC, seq ASC LIMIT $8;
+
+-- search by everything
+SELECT writer, last_seq, body, first_time FROM event_blocks WHERE true AND last_time >= $1 AND first_time < $2 AND (users = '' OR strpos(users, $3) > 0) AND (names = '' OR EXISTS (SELECT 1 FROM unnest($4) AS n (n) WHERE strpos(names, n.n) > 0)) AND last_time >= $5 AND (first_time, writer, last_seq) > ($6, $7, $8) ORDER BY first_time ASC, writer ASC, last_seq ASC LIMIT 4;
 
 -- backend status: latency
 SELECT 1;

@@ -4,10 +4,8 @@
 //! leaves its event before the first byte of its answer passes. When the answer was over by then,
 //! the event says how it went; otherwise a [`DbSessionResult`] with the same number says it later.
 
-use std::sync::Arc;
-
 use super::shared::{Outcome, SharedSession};
-use crate::audit::{List, Parameters, Text};
+use crate::audit::{List, Parameters, Shared, Text};
 use crate::ids::SessionId;
 use crate::time::Timestamp;
 
@@ -59,7 +57,7 @@ event_fields! {
 }
 
 /// The target of a database session, made once and shared by its events.
-pub type SharedDb = Arc<DbTarget>;
+pub type SharedDb = Shared<DbTarget>;
 
 impl Default for DbAnswer {
     /// Nothing is known yet.
@@ -255,7 +253,8 @@ events! {
         query: Text<65536>,
     }
 
-    /// Values were bound to a prepared statement.
+    /// Values were bound to a prepared statement. When the portal is executed at once, its
+    /// [`DbPostgresExecute`] says so, and there is no event of this kind.
     DbPostgresBind = "db.session.postgres.statements.bind" {
         code "TPG01I";
         with session: SharedSession;
@@ -274,7 +273,8 @@ events! {
         redacted: Option<bool>,
     }
 
-    /// A portal was executed.
+    /// A portal was executed. When values were bound to it just before, the event tells of both:
+    /// then it has `statement_name`, and an error may be of the binding.
     DbPostgresExecute = "db.session.postgres.statements.execute" {
         code "TPG02I";
         with session: SharedSession;
@@ -283,8 +283,14 @@ events! {
         with answer: DbAnswer;
         /// Which statement of the session it is, from 1.
         statement: u64,
+        /// The prepared statement's name, when it was bound just before; empty for the nameless one.
+        statement_name: Option<Text<256>>,
         /// The portal's name; empty for the nameless one.
         portal_name: Text<256>,
+        /// The values that were bound just before; null is NULL.
+        parameters: Parameters,
+        /// Whether the values are left out because a role demands it.
+        redacted: Option<bool>,
         /// The most rows that were asked for; none for all.
         max_rows: Option<u32>,
     }
@@ -322,6 +328,8 @@ events! {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::audit::events::SessionContext;
     use crate::audit::{Envelope, Event, MAX_EVENT_BYTES, Parameter, Stamper};
@@ -358,6 +366,8 @@ mod tests {
         let envelope = stamper.stamp(event);
         let json = envelope.to_json().unwrap();
         assert_eq!(Envelope::from_json(&json).unwrap(), envelope);
+        // What is shared was written by now, and is spliced in.
+        assert_eq!(envelope.to_json().unwrap(), serde_json::to_vec(&envelope).unwrap());
         json
     }
 

@@ -1,6 +1,6 @@
 //! Fields that several kinds share.
 
-use crate::audit::{List, Text};
+use crate::audit::{List, Shared, Text};
 use crate::ids::{HostId, Login, SessionId, TraceId, UserName};
 
 event_fields! {
@@ -87,7 +87,7 @@ event_fields! {
 }
 
 /// Who is in which session, made once and shared by all events of a session that has many.
-pub type SharedSession = std::sync::Arc<SessionContext>;
+pub type SharedSession = Shared<SessionContext>;
 
 impl Actor {
     /// The admin on the Auth Service's own host, who needs no login there.

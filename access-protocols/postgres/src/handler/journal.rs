@@ -10,7 +10,7 @@ use access_core::audit::events::{
 };
 use access_core::audit::{AuditError, AuditSink, Durability, Event, Text};
 
-use crate::machine::{self, Note, What};
+use crate::machine::{self, Bound, Note, What};
 
 /// As many events are handed to the sink at once: one that writes in groups can do so.
 const BATCH: usize = 30;
@@ -97,16 +97,25 @@ impl Journal {
                 }
                 .into()
             }
-            Some(What::Execute { portal: portal_name, max_rows }) => DbPostgresExecute {
-                session,
-                db,
-                outcome,
-                answer,
-                statement,
-                portal_name,
-                max_rows: (max_rows > 0).then_some(max_rows),
+            Some(What::Execute { portal: portal_name, max_rows, bound }) => {
+                let redacted = redacted.filter(|_| bound.is_some());
+                let (statement_name, parameters) = bound
+                    .map(|Bound { statement, parameters }| (Some(statement), parameters))
+                    .unwrap_or_default();
+                DbPostgresExecute {
+                    session,
+                    db,
+                    outcome,
+                    answer,
+                    statement,
+                    statement_name,
+                    portal_name,
+                    parameters,
+                    redacted,
+                    max_rows: (max_rows > 0).then_some(max_rows),
+                }
+                .into()
             }
-            .into(),
             Some(What::Close { kind, name }) => {
                 let (statement_name, portal_name) = match kind {
                     b'S' => (Some(name), None),

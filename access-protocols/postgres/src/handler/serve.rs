@@ -215,7 +215,7 @@ async fn open(
     if let Some(place) = &target.stop.place {
         let mut db = DbTarget::clone(&journal.db);
         db.db_uri = Some(Text::of(place.address()));
-        journal.db = Arc::new(db);
+        journal.db = db.into();
     }
     let meta = RecordingMeta::new(
         journal.session.sid.clone(),
@@ -274,8 +274,8 @@ fn journal(
     };
     Ok(Journal {
         audit: Arc::clone(&parts.audit),
-        session: Arc::new(session),
-        db: Arc::new(db),
+        session: session.into(),
+        db: db.into(),
         redacted: true,
         deadline: parts.options.audit_deadline,
     })

@@ -1,15 +1,17 @@
 //! The recording of a session, as a transcript: what was sent, and the shape of what came back.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use access_core::audit::Parameters;
 use access_core::recording::{
     Recorder, RecordingEnd, RecordingError, RecordingMeta, RecordingSession,
 };
 use access_core::role::RecordMode;
 use access_core::{Clock, Timestamp};
 
-use crate::machine::{Note, Outcome, What};
+use crate::machine::{Bound, Note, Outcome, What};
 
 /// A recording, or none. Under [`RecordMode::Strict`] its methods fail when it does; otherwise it
 /// falls silent and the session goes on.
@@ -139,18 +141,16 @@ fn write_note(out: &mut String, prompt: &str, note: &Note) {
             write!(out, "{prompt}\\parse {} {}\r\n", quoted(name.as_str()), lines(text.as_str()))
         }
         Some(What::Bind { portal, statement, parameters }) => {
-            let values: Vec<_> = parameters
-                .iter()
-                .map(|value| value.map_or_else(|| "NULL".into(), |v| format!("{v:?}")))
-                .collect();
-            let (portal, statement) = (quoted(portal.as_str()), quoted(statement.as_str()));
-            write!(out, "{prompt}\\bind {portal} {statement} ({})\r\n", values.join(", "))
+            write_bind(out, prompt, portal.as_str(), statement.as_str(), parameters)
         }
-        Some(What::Execute { portal, max_rows: 0 }) => {
-            write!(out, "{prompt}\\execute {}\r\n", quoted(portal.as_str()))
-        }
-        Some(What::Execute { portal, max_rows }) => {
-            write!(out, "{prompt}\\execute {} limit {max_rows}\r\n", quoted(portal.as_str()))
+        Some(What::Execute { portal, max_rows, bound }) => {
+            if let Some(Bound { statement, parameters }) = bound {
+                let _ = write_bind(out, prompt, portal.as_str(), statement.as_str(), parameters);
+            }
+            match max_rows {
+                0 => write!(out, "{prompt}\\execute {:?}\r\n", portal.as_str()),
+                rows => write!(out, "{prompt}\\execute {:?} limit {rows}\r\n", portal.as_str()),
+            }
         }
         Some(What::Close { name, .. }) => {
             write!(out, "{prompt}\\close {}\r\n", quoted(name.as_str()))
@@ -161,6 +161,24 @@ fn write_note(out: &mut String, prompt: &str, note: &Note) {
     if let Some(outcome) = &note.outcome {
         write_outcome(out, outcome);
     }
+}
+
+fn write_bind(
+    out: &mut String,
+    prompt: &str,
+    portal: &str,
+    statement: &str,
+    parameters: &Parameters,
+) -> std::fmt::Result {
+    write!(out, "{prompt}\\bind {portal:?} {statement:?} (")?;
+    for (at, value) in parameters.iter().enumerate() {
+        let comma = if at > 0 { ", " } else { "" };
+        match value {
+            None => write!(out, "{comma}NULL")?,
+            Some(value) => write!(out, "{comma}{value:?}")?,
+        }
+    }
+    out.write_str(")\r\n")
 }
 
 fn write_outcome(out: &mut String, outcome: &Outcome) {
@@ -185,8 +203,12 @@ fn quoted(name: &str) -> String {
 }
 
 /// A text for a terminal: no control characters but line ends, which return.
-fn lines(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
+fn lines(text: &str) -> Cow<'_, str> {
+    // The control characters that have more than one byte begin with this one.
+    if !text.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == 0xc2) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         match c {
             '\n' => out.push_str("\r\n"),
@@ -195,5 +217,5 @@ fn lines(text: &str) -> String {
             c => out.push(c),
         }
     }
-    out
+    Cow::Owned(out)
 }

@@ -211,6 +211,7 @@ fn what_of(kind: u8, body: &[u8], redact: bool) -> Result<Option<What>, ()> {
         b'E' => What::Execute {
             portal: Text::lossy(fields.text().ok_or(())?),
             max_rows: fields.u32().ok_or(())?,
+            bound: None,
         },
         b'C' => What::Close {
             kind: fields.u8().ok_or(())?,

@@ -29,7 +29,7 @@ use bytes::{Bytes, BytesMut};
 pub(crate) use back::{Back, BackError, Secret, Welcome};
 pub(crate) use client::{Question, Step};
 pub(crate) use front::Asked;
-pub(crate) use queue::{Note, Outcome, What};
+pub(crate) use queue::{Bound, Note, Outcome, What};
 
 use crate::wire::{Failure, WireError};
 use client::ClientSide;

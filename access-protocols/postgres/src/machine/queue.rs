@@ -24,12 +24,19 @@ pub(crate) enum What {
     Parse { name: Text<256>, text: Text<65536> },
     /// Values were bound to a prepared statement.
     Bind { portal: Text<256>, statement: Text<256>, parameters: Parameters },
-    /// A portal was run.
-    Execute { portal: Text<256>, max_rows: u32 },
+    /// A portal was run; what had been bound to it, when that was sent just before.
+    Execute { portal: Text<256>, max_rows: u32, bound: Option<Bound> },
     /// A prepared statement (`S`) or portal (`P`) was closed.
     Close { kind: u8, name: Text<256> },
     /// A function was called by the fast path.
     Call { function: u32, arguments: Parameters },
+}
+
+/// What is told of a Bind with the Execute that follows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Bound {
+    pub(crate) statement: Text<256>,
+    pub(crate) parameters: Parameters,
 }
 
 impl What {
@@ -44,7 +51,12 @@ impl What {
             Self::Bind { portal, statement, parameters } => {
                 portal.as_str().len() + statement.as_str().len() + values(parameters)
             }
-            Self::Execute { portal: name, .. } | Self::Close { name, .. } => name.as_str().len(),
+            Self::Execute { portal, bound, .. } => {
+                let bound = bound.as_ref();
+                portal.as_str().len()
+                    + bound.map_or(0, |b| b.statement.as_str().len() + values(&b.parameters))
+            }
+            Self::Close { name, .. } => name.as_str().len(),
             Self::Call { arguments, .. } => values(arguments),
         }
     }
@@ -110,6 +122,8 @@ pub(super) struct Entry {
     sent: Timestamp,
     what: Option<Box<What>>,
     told: bool,
+    /// A Bind that is told with the Execute after it, or that Execute.
+    joined: bool,
     /// The error that the client gets in the place of the server's.
     pub(super) refused: Option<Bytes>,
 }
@@ -129,6 +143,8 @@ pub(super) struct Queue {
     untold: usize,
     /// How many at the front have been told.
     told: usize,
+    /// A Bind was answered, of which the Execute at the front or behind a Describe is to tell.
+    owed: bool,
     /// The last thing that was executed, to which an error at Sync belongs.
     last: Option<(u64, Timestamp)>,
 }
@@ -141,9 +157,13 @@ impl Queue {
         refused: Option<Bytes>,
         now: Timestamp,
     ) {
+        let mut what = what;
+        let joined = self.join(what.as_mut());
         let number = what.is_some().then(|| {
-            self.numbered += 1;
-            self.numbered
+            joined.unwrap_or_else(|| {
+                self.numbered += 1;
+                self.numbered
+            })
         });
         if self.skipping {
             if kind != Kind::Sync {
@@ -156,8 +176,37 @@ impl Queue {
             self.skipping = false;
         }
         self.untold += what.as_ref().map_or(0, What::size);
-        let what = what.map(Box::new);
-        self.waiting.push_back(Entry { kind, number, sent: now, what, told: false, refused });
+        let (what, joined) = (what.map(Box::new), joined.is_some());
+        self.waiting.push_back(Entry {
+            kind,
+            number,
+            sent: now,
+            what,
+            told: false,
+            joined,
+            refused,
+        });
+    }
+
+    /// Moves a Bind that nobody was told of into the Execute of its portal that follows it at once:
+    /// most are run so, and one event then says all. Gives the Bind's number.
+    fn join(&mut self, what: Option<&mut What>) -> Option<u64> {
+        let Some(What::Execute { portal: run, bound, .. }) = what else { return None };
+        let mut last = self.waiting.iter_mut().skip(self.told).rev();
+        let entry = last.find(|entry| entry.kind != Kind::Describe)?;
+        match entry.what.as_deref_mut() {
+            Some(What::Bind { portal, .. }) if portal == run => {}
+            _ => return None,
+        }
+        let Some(What::Bind { statement, parameters, .. }) = entry.what.take().map(|what| {
+            self.untold -= what.size();
+            *what
+        }) else {
+            return None;
+        };
+        *bound = Some(Bound { statement, parameters });
+        entry.joined = true;
+        entry.number.take()
     }
 
     pub(super) fn head(&self) -> Option<&Entry> {
@@ -184,6 +233,9 @@ impl Queue {
         let outcome = self.take_outcome();
         self.answered = false;
         let Some(entry) = self.waiting.pop_front() else { return };
+        if entry.joined {
+            self.owed = entry.kind == Kind::Bind;
+        }
         self.note(entry, Some(outcome), notes);
     }
 
@@ -241,10 +293,15 @@ impl Queue {
 
     /// The first one failed, outside of a simple query: the server skips all until Sync.
     pub(super) fn fail(&mut self, notes: &mut Vec<Note>) {
+        // The error of a Bind is told with the Execute that tells of it.
+        let bind = self.waiting.front().is_some_and(|head| head.joined && head.kind == Kind::Bind);
+        let mut of_bind = if bind { Some(self.progress.clone()) } else { None };
         self.complete(notes);
+        self.owed = false;
         while let Some(entry) = self.waiting.pop_front_if(|entry| entry.kind != Kind::Sync) {
             let skipped = Outcome { skipped: true, ..Outcome::default() };
-            self.note(entry, Some(skipped), notes);
+            let outcome = of_bind.take_if(|_| entry.joined).unwrap_or(skipped);
+            self.note(entry, Some(outcome), notes);
         }
         self.skipping = self.waiting.is_empty();
     }
@@ -279,6 +336,13 @@ impl Queue {
     pub(super) fn settle(&mut self, notes: &mut Vec<Note>) {
         if self.answered && self.told == 0 {
             self.tell(0, notes);
+        }
+        if std::mem::take(&mut self.owed)
+            && let Some(run) = self.waiting.iter().position(|entry| entry.joined)
+        {
+            for at in self.told..=run {
+                self.tell(at, notes);
+            }
         }
         notes.append(&mut self.skipped);
         if self.waiting.is_empty() && self.waiting.capacity() > KEPT {

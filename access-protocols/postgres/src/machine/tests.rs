@@ -169,10 +169,8 @@ fn an_error_in_a_pipeline_skips_to_sync() {
         [
             (1, true, None, Some("42601".into())),
             (2, true, None, skipped()),
-            (3, true, None, skipped()),
-            (4, true, None, None),
-            (5, true, None, None),
-            (6, true, Some(5), None),
+            (3, true, None, None),
+            (4, true, Some(5), None),
         ]
     );
     assert!(!scene.machine.is_busy());
@@ -221,7 +219,68 @@ fn a_refused_parse_leaves_the_pipeline_in_step() {
     assert!(scene.to_server.starts_with(&parse("refused by access")));
     scene.server(&[error("42601"), ready(b'I')].concat()).unwrap();
     assert_eq!(scene.told()[0].3.as_deref(), Some("42501"));
-    assert_eq!(scene.told().len(), 3);
+    assert_eq!(scene.told().len(), 2);
+}
+
+/// The Execute that tells of a Bind, and what came of it.
+fn run(note: &Note) -> (u64, bool, Option<&Outcome>) {
+    let bound = match &note.what {
+        Some(What::Execute { bound, .. }) => bound.is_some(),
+        None => false,
+        other => panic!("{other:?}"),
+    };
+    (note.number, bound, note.outcome.as_ref())
+}
+
+#[test]
+fn what_is_bound_and_run_at_once_is_told_as_one() {
+    let describe = message(b'D', b"P\0");
+    let batch = [bind(), describe, execute(), bind(), execute(), sync()].concat();
+    let t = message(b'T', b"\0\0");
+    let answers = [message(b'2', b""), t, row(), complete("SELECT 1")].concat();
+    let more = [message(b'2', b""), complete("SELECT 0"), ready(b'I')].concat();
+    let mut scene = Scene::new();
+    scene.client(&batch).unwrap();
+    scene.server(&[answers, more].concat()).unwrap();
+    assert_eq!(scene.told(), [(1, true, Some(1), None), (2, true, Some(0), None)]);
+    assert!(scene.notes.iter().all(|note| run(note).1));
+
+    // Another portal's, and one that was told of meanwhile, tell of themselves.
+    let other = message(b'B', b"p\0\0\0\0\0\0\0\0");
+    let mut scene = Scene::new();
+    scene.client(&[other, execute()].concat()).unwrap();
+    scene.client(&bind()).unwrap();
+    scene.machine.tell(&mut scene.notes);
+    scene.client(&execute()).unwrap();
+    scene.machine.tell(&mut scene.notes);
+    let numbers: Vec<_> = scene.notes.iter().map(|note| note.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4]);
+}
+
+#[test]
+fn nothing_of_a_binds_answer_passes_before_it_is_told() {
+    let mut scene = Scene::new();
+    scene.client(&[bind(), execute(), sync()].concat()).unwrap();
+    scene.server(&message(b'2', b"")).unwrap();
+    assert_eq!(scene.notes.iter().map(run).collect::<Vec<_>>(), [(1, true, None)]);
+    scene.server(&[complete("SELECT 0"), ready(b'I')].concat()).unwrap();
+    assert_eq!(scene.told(), [(1, false, Some(0), None)]);
+}
+
+#[test]
+fn the_error_of_a_bind_is_told_with_its_execute() {
+    for told in [false, true] {
+        let mut scene = Scene::new();
+        scene.client(&[bind(), execute(), bind(), execute(), sync()].concat()).unwrap();
+        if told {
+            scene.machine.tell(&mut scene.notes);
+        }
+        scene.server(&[error("22P02"), ready(b'I')].concat()).unwrap();
+        let skipped = Some("skipped".to_owned());
+        let error = Some("22P02".to_owned());
+        assert_eq!(scene.told(), [(1, !told, None, error), (2, !told, None, skipped)]);
+        assert!(!scene.machine.is_busy());
+    }
 }
 
 #[test]
@@ -248,7 +307,7 @@ fn a_copy_in_swallows_the_syncs_before_its_end() {
         .server(&[complete("COPY 1"), ready(b'I'), complete("SELECT 7"), ready(b'I')].concat())
         .unwrap();
     let rows: Vec<_> = scene.told().into_iter().map(|told| (told.0, told.2)).collect();
-    assert_eq!(rows, [(1, None), (2, None), (3, Some(1)), (4, Some(7))]);
+    assert_eq!(rows, [(1, None), (2, Some(1)), (3, Some(7))]);
     assert!(!scene.machine.is_busy());
 }
 
@@ -376,7 +435,7 @@ fn talk(cuts: &[usize]) -> (Vec<u8>, Vec<u8>, Told) {
 #[test]
 fn cutting_changes_nothing() {
     let whole = talk(&[usize::MAX]);
-    assert_eq!(whole.2.len(), 10);
+    assert_eq!(whole.2.len(), 8);
     for size in 1..40 {
         assert_eq!(talk(&[size]), whole, "in pieces of {size}");
     }

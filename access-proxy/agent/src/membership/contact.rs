@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use access_client::{FirstTrust, HostPort, ping};
+use access_client::{FirstTrust, HostPort, ping, reach_any};
 use access_core::ClusterName;
 use access_core::time::Clock;
 use tracing::debug;
@@ -34,22 +34,15 @@ pub(super) async fn first(
     if let Some(cluster) = known.or_else(|| options.cluster.clone()) {
         return Ok(Contact { cluster, addresses });
     }
-    let mut last = None;
-    for address in &addresses {
-        let cluster = match &options.route {
+    let cluster = reach_any(&addresses, &**clock, |address| async move {
+        let told = match &options.route {
             AuthRoute::Proxies(_) => {
                 let trust = FirstTrust::Pins(options.pins.clone());
-                ping(address, &trust, Arc::clone(clock)).await.map(|ping| ping.cluster_name)
+                ping(&address, &trust, Arc::clone(clock)).await.map(|ping| ping.cluster_name)
             }
-            AuthRoute::Direct(_) => discover(address, &options.pins, clock).await,
+            AuthRoute::Direct(_) => discover(&address, &options.pins, clock).await,
         };
-        match cluster {
-            Ok(cluster) => return Ok(Contact { cluster, addresses }),
-            Err(err) => {
-                debug!("{address} did not tell its cluster: {err}");
-                last = Some(err);
-            }
-        }
-    }
-    Err(last.map_or(AgentError::NoAddress, AgentError::from))
+        told.inspect_err(|err| debug!("{address} did not tell its cluster: {err}"))
+    });
+    Ok(Contact { cluster: cluster.await?, addresses })
 }

@@ -39,9 +39,9 @@ impl fmt::Debug for JoinToken {
 /// The way to Auth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthRoute {
-    /// Through the public port of proxies, tried in turn.
+    /// Through the public port of proxies.
     Proxies(Vec<HostPort>),
-    /// Straight to Auth, tried in turn.
+    /// Straight to the replicas of Auth.
     Direct(Vec<HostPort>),
 }
 

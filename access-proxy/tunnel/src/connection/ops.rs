@@ -158,6 +158,15 @@ impl Connection {
         Ok(Read::Blocked)
     }
 
+    /// A chunk that is there already. Unlike [`read`](Self::read) it asks for no event.
+    pub fn read_ready(&mut self, id: StreamId) -> Option<Bytes> {
+        self.streams.get_mut(id).filter(|s| !s.incoming.is_empty())?;
+        match self.read(id) {
+            Ok(Read::Chunk(chunk)) => Some(chunk),
+            _ => None,
+        }
+    }
+
     /// Bytes that [`write`](Self::write) takes now. 0: an [`Event::Writable`] will follow.
     ///
     /// # Errors

@@ -49,9 +49,10 @@ pub(crate) struct Global {
     /// there are.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The Auth Service's address.
-    #[arg(long, global = true, value_name = "HOST[:PORT]")]
-    pub(crate) auth_server: Option<String>,
+    /// The Auth Service's address; of several replicas all, with commas between them or by more
+    /// flags.
+    #[arg(long, global = true, value_name = "HOST[:PORT]", value_delimiter = ',')]
+    pub(crate) auth_server: Vec<String>,
     /// A proxy's address; ACCESS_PROXY by default. Beside --data-dir: the one that links name.
     #[arg(long, global = true, value_name = "HOST[:PORT]")]
     pub(crate) proxy: Option<String>,

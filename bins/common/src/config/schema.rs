@@ -46,9 +46,9 @@ pub struct Common {
     pub data_dir: Option<PathBuf>,
     /// Where Auth keeps the cluster's state.
     pub storage: Storage,
-    /// Auth's own address, `HOST:PORT`.
+    /// Auth's own address, `HOST:PORT`; those of all replicas where there are several.
     pub auth_server: Option<OneOrMany>,
-    /// A proxy's address, `HOST:PORT`.
+    /// A proxy's address, `HOST:PORT`, or those of several.
     pub proxy_server: Option<OneOrMany>,
     /// How to join.
     pub join_params: Option<JoinParams>,
@@ -76,6 +76,11 @@ pub enum OneOrMany {
 }
 
 impl OneOrMany {
+    /// What a flag was given that takes a list; `None` when it was not given.
+    pub fn of_flag(values: Vec<String>) -> Option<Self> {
+        (!values.is_empty()).then_some(Self::Many(values))
+    }
+
     /// All of them.
     pub fn as_slice(&self) -> &[String] {
         match self {
