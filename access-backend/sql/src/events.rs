@@ -19,6 +19,7 @@ use crate::types::column;
 
 /// How many blocks of a search are read at once: most pages need no more than one or two.
 const BLOCKS: usize = 4;
+
 /// A search that ends so long ago is answered by whatever copy is near: those are some 5 s behind.
 const SETTLED: Duration = Duration::from_secs(15);
 
@@ -165,8 +166,8 @@ pub(crate) fn statement_of_blocks(
         EventOrder::NewestFirst => ("last_time", "DESC", '<', "first_time <="),
         EventOrder::OldestFirst => ("first_time", "ASC", '>', "last_time >="),
     };
-    let text = format!("{SEARCH_BLOCKS}, {edge} FROM event_blocks {lately} WHERE true");
-    let mut text = text.replace("  ", " ");
+    let mut text =
+        format!("{SEARCH_BLOCKS}, {edge} FROM event_blocks {lately} WHERE true").replace("  ", " ");
     let mut values: Vec<Bound> = Vec::new();
     let mut place = |value: Bound| {
         values.push(value);

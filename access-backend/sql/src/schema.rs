@@ -152,11 +152,12 @@ async fn attempt(pool: &Pool, options: &SqlOptions, deadline: Instant) -> Result
         for (table, column) in retention::TABLES {
             let found = retention::FOUND.replace("{table}", table);
             let there = rows(&run(&found).await?).concat().concat();
-            if !(there.contains(&format!("'{days} days'")) && there.contains(&cron)) {
-                let set = retention::SET.replace("{table}", table).replace("{column}", column);
-                let set = set.replace("{days}", &days.to_string());
-                run(&set.replace("{ttl_job_cron}", &cron)).await?;
+            if there.contains(&format!("\'{days} days\'")) && there.contains(&cron) {
+                continue;
             }
+            let set = retention::SET.replace("{table}", table).replace("{column}", column);
+            let set = set.replace("{days}", &days.to_string());
+            run(&set.replace("{ttl_job_cron}", &cron)).await?;
         }
     }
     let found = rows(&run(FOUND).await?);

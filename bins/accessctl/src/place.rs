@@ -60,8 +60,7 @@ impl Place {
         let read = |text: &String| HostPort::parse(text, 3025).map_err(Exit::usage);
         let auth_servers = global.auth_server.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let proxy = global.proxy.as_deref().map(access_daemon::parse_proxy).transpose()?;
-        if global.config.is_some() && (!global.auth_server.is_empty() || global.identity.is_some())
-        {
+        if global.config.is_some() && (!auth_servers.is_empty() || global.identity.is_some()) {
             return Err(Exit::usage(
                 "--config is the Auth Service's on this host: leave out --auth-server and --identity",
             ));

@@ -152,16 +152,16 @@ pub(crate) const OTHERS: &str = "SELECT application_name, client_address \
 /// After the table, in a search that may be some seconds old.
 pub(crate) const LATELY: &str = "AS OF SYSTEM TIME follower_read_timestamp()";
 
-/// How long events are kept, which is the table's own to know.
+/// How long events are kept, which is the tables' own to know.
 pub(crate) mod retention {
-    /// The tables, and the columns of when their rows happened last.
+    /// The tables, and the column of each that says when what is in it happened.
     pub(crate) const TABLES: [(&str, &str); 2] =
-        [("events", "\"time\""), ("event_blocks", "last_time")];
+        [("events", "time"), ("event_blocks", "last_time")];
     pub(crate) const FOUND: &str = "SELECT create_statement FROM [SHOW CREATE TABLE {table}]";
     /// A moment without a zone can be counted on from and then be given one. The other way round depends on the
     /// session, and is no expression for this.
     pub(crate) const SET: &str = "ALTER TABLE {table} SET (ttl_expiration_expression = \
-        '(TIMESTAMP ''1970-01-01 00:00:00'' + {column} * INTERVAL ''1 millisecond'' + \
+        '(TIMESTAMP ''1970-01-01 00:00:00'' + \"{column}\" * INTERVAL ''1 millisecond'' + \
         INTERVAL ''{days} days'') AT TIME ZONE ''UTC''', ttl_job_cron = '{ttl_job_cron}')";
 }
 

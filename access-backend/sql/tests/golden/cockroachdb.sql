@@ -138,7 +138,7 @@ SELECT application_name, client_address FROM [SHOW CLUSTER SESSIONS] WHERE user_
 SELECT create_statement FROM [SHOW CREATE TABLE {table}];
 
 -- of a start: if that is not what the configuration says
-ALTER TABLE {table} SET (ttl_expiration_expression = '(TIMESTAMP ''1970-01-01 00:00:00'' + {column} * INTERVAL ''1 millisecond'' + INTERVAL ''{days} days'') AT TIME ZONE ''UTC''', ttl_job_cron = '{ttl_job_cron}');
+ALTER TABLE {table} SET (ttl_expiration_expression = '(TIMESTAMP ''1970-01-01 00:00:00'' + "{column}" * INTERVAL ''1 millisecond'' + INTERVAL ''{days} days'') AT TIME ZONE ''UTC''', ttl_job_cron = '{ttl_job_cron}');
 
 -- backend status: the regions
 SELECT region, "primary", secondary FROM [SHOW REGIONS FROM DATABASE];
