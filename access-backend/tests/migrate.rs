@@ -136,7 +136,7 @@ async fn each_wrong_use_is_told() {
 
     // What only the second has is no reason to call them the same.
     let back = Migration::begin(&empty, &one, options(&clock)).await.unwrap();
-    one.events.append(vec![event("strange", 1, 5)]).await.unwrap();
+    one.events.append(vec![event("strange", 1, 3 * 3_600_000)]).await.unwrap();
     let said = back.finish(&empty).await.unwrap_err().to_string();
     assert!(said.contains("1 events that are only in the second"), "{said}");
 

@@ -280,8 +280,6 @@ async fn old_events_are_swept_and_it_tells_how_it_is() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let report = store.report().await.unwrap();
-    assert_eq!(
-        (report.rows, report.schema_version, report.event_days),
-        (Some(0), Some(1), Some(7))
-    );
+    assert_eq!((report.rows, report.event_days), (Some(0), Some(7)));
+    assert!(report.schema_version >= Some(1));
 }

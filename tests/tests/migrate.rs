@@ -115,6 +115,9 @@ fn a_cluster_moves_to_postgres_and_back_with_people_in_it() {
     // It copies while Auth runs; broken off and begun again it goes on.
     wrong(&["--from", &file, "--to", &conn, "--copy-only"]).ok();
     run(Command::new(bin("auth")).arg("--config").arg(&new), "").fails(1, "half a copy of sqlite:");
+    let killed = migrate(&["--from", &file, "--to", &conn, "--wait=60s"]);
+    killed.wait_for("that Auth is to be stopped", |line| line.contains("now stop").then_some(()));
+    killed.kill9();
     let moving = migrate(&["--from", &file, "--to", &conn, "--wait=60s"]);
     moving.wait_for("that Auth is to be stopped", |line| line.contains("now stop").then_some(()));
     assert!(moving.output().contains("going on with"), "{}", moving.output());

@@ -480,7 +480,8 @@ async fn it_tells_how_it_is_and_who_else_is_there() {
     let one = Sql::open(named("one")).await.unwrap();
     one.put(item("/a", "1")).await.unwrap();
     let report = one.report().await.unwrap();
-    assert_eq!((report.rows, report.schema_version), (Some(1), Some(1)));
+    assert_eq!(report.rows, Some(1));
+    assert!(report.schema_version >= Some(1));
     assert!(report.version.unwrap().starts_with("PostgreSQL 1") && report.regions.is_empty());
     assert!(report.latency_us.unwrap() < 1_000_000 && report.feed_lag_ms.unwrap() < 10_000);
     assert_eq!(one.others().await.unwrap(), Vec::<String>::new());

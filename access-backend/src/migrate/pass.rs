@@ -20,6 +20,10 @@ use crate::{
 const BATCH_ROWS: usize = 250;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
+/// Engines delete old events in groups that span an hour at most: what only the second store has of the first's oldest
+/// hours, in milliseconds, is what the first has just deleted. It goes by itself.
+const RETENTION: i64 = 2 * 3_600_000;
+
 /// What a pass found and did. Of each pair, the first is of the store that is copied and the second of the other, as
 /// they were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,10 +144,12 @@ impl Work<'_> {
 
     async fn events(&self, since: Option<UnixMillis>) -> Result<Half, Error> {
         let (mut ours, mut theirs) = (Events::of(self.from, since), Events::of(self.to, since));
+        let mut leftovers = UnixMillis(i64::MIN);
         if since.is_none() {
             // What the first has deleted for its age is to go from the second too.
             let oldest = ours.peek().await?.map_or(UnixMillis(i64::MAX), |event| event.time);
             while self.to.events.delete_before(oldest, MAX_APPEND_EVENTS).await? > 0 {}
+            leftovers = UnixMillis(oldest.0.saturating_add(RETENTION));
         }
         let mut hashers = (Hasher::new(), Hasher::new());
         let (mut written, mut strange) = (0, 0);
@@ -157,6 +163,9 @@ impl Work<'_> {
             };
             let mine = if order.is_le() { ours.take() } else { None };
             let other = if order.is_ge() { theirs.take() } else { None };
+            if mine.is_none() && other.as_ref().is_some_and(|other| other.time < leftovers) {
+                continue;
+            }
             if let Some(event) = &mine {
                 hashers.0.event(event);
                 self.options.progress.events.fetch_add(1, atomic::Ordering::Relaxed);

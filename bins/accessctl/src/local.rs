@@ -9,7 +9,7 @@ use access_auth::{AuthService, Storage};
 use access_client::AuthClient;
 use access_daemon::config::StorageType;
 use access_daemon::{Config, Exit, ExitCode};
-use auth_daemon::{DATABASE, SOCKET, StoreAt, service_options};
+use auth_daemon::{DATABASE, SOCKET, StoreAt, service_options, unopened};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
@@ -98,7 +98,7 @@ pub(crate) async fn open(
                     ),
                 ));
             }
-            Err(err) => return Err(Exit::failed(err)),
+            Err(err) => return Err(unopened(err)),
         }
     }
 }

@@ -8,4 +8,4 @@ mod daemon;
 mod storage;
 
 pub use daemon::AuthDaemon;
-pub use storage::{DATABASE, SOCKET, StoreAt, open_service, service_options};
+pub use storage::{DATABASE, SOCKET, StoreAt, open_service, service_options, unopened};

@@ -28,15 +28,22 @@ pub async fn open_service(config: &Config, data_dir: &Path) -> Result<AuthServic
     if config.access.storage.engine == StorageType::Sqlite {
         refuse_a_lost_store(data_dir)?;
     }
-    let storage = StoreAt::of(config, data_dir, clock)?.open().await.map_err(|error| match error {
-        // It has been waited for.
-        access_backend::Error::Unavailable { detail } => Exit::failed(format!(
-            "storage.conn_string: {detail}; check host and port, and that the database runs and \
-             can be reached from here"
-        )),
-        other => Exit::failed(other),
-    })?;
+    let storage = StoreAt::of(config, data_dir, clock)?.open().await.map_err(unopened)?;
     AuthService::open(storage, options).await.map_err(Exit::failed)
+}
+
+/// What is said of a store that cannot be opened.
+pub fn unopened(error: access_backend::Error) -> Exit {
+    match error {
+        // It has been waited for.
+        access_backend::Error::Unavailable { detail } if detail.contains("postgres://") => {
+            Exit::failed(format!(
+                "storage.conn_string: {detail}; check host and port, and that the database runs \
+                 and can be reached from here"
+            ))
+        }
+        other => Exit::failed(other),
+    }
 }
 
 /// The service's settings.

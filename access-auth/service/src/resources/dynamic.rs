@@ -18,6 +18,7 @@ use super::read::absent;
 use crate::caller::Call;
 use crate::error::{Error, Result};
 use crate::hosts::{Owner, check_name, owner_key};
+use crate::presence::Said;
 use crate::service::AuthService;
 use crate::store;
 
@@ -96,12 +97,21 @@ impl AuthService {
             role_schema: told.spec.role_schema,
             health: told.spec.health,
         };
-        let row = store::new_row(report(&name, host)?, &server)?;
+        let key = report(&name, host)?;
+        let said = serde_json::to_value(&server).map_err(|err| Error::Internal(err.to_string()))?;
+        let said = Said::of(&said);
+        let presence = &self.inner.presence;
+        let held = self.inner.storage.backend.get(&key).await?;
+        if held.is_some_and(|held| presence.still_there(host, said, &held, self.now())) {
+            let public = entry.public(old, self.now())?;
+            return public.map(|public| public.document).ok_or_else(|| absent(entry.kind, &name));
+        }
+        let row = store::new_row(key.clone(), &server)?;
         let row = store::expiring(row, Some(self.heartbeat(told.metadata.expires)));
         let batch =
             Batch::new().when(Condition::present(old.key.clone())).then(Operation::Put(row));
         match self.commit(batch).await {
-            Ok(_) => {}
+            Ok(revision) => presence.note(&key, host, said, revision, self.now()),
             Err(access_backend::Error::ConditionFailed { .. }) => {
                 return Err(absent(entry.kind, &name));
             }

@@ -79,7 +79,7 @@ async fn a_token_is_used_as_often_as_it_may_be_at_both_together() {
     let (cluster, other) = pair().await;
     let token = cluster.token(proto::CreateTokenRequest { uses: 3, ..for_types(&["node"]) }).await;
     let join = |n: usize| {
-        let client = if n % 2 == 0 { cluster.stranger() } else { other.client(&cluster, None) };
+        let client = if n.is_multiple_of(2) { cluster.stranger() } else { other.client(&cluster, None) };
         let token = token.clone();
         async move {
             let node = format!("web-{n}");

@@ -184,6 +184,22 @@ db_service:     { enabled: yes, databases: [ { name: roach, uri: "crdb:26257", p
     }
 
     #[test]
+    fn events_are_kept_for_a_year_unless_somebody_says_so() {
+        let kept = |text: &str| {
+            let config = parse(&format!("access:\n  storage:\n    {text}\n"));
+            config.map(|config| config.access.storage.audit_retention.0)
+        };
+        let days = |days: u64| Ok(Some(std::time::Duration::from_secs(days * 86_400)));
+        assert_eq!(kept("type: memory"), days(365));
+        assert_eq!(kept("audit_retention: 90d"), days(90));
+        assert_eq!(kept("audit_retention: off"), Ok(None));
+        for wrong in ["12h", "40000d", "never", "0d"] {
+            let err = kept(&format!("audit_retention: {wrong}")).unwrap_err();
+            assert!(err.starts_with("access.yaml:3:"), "{err}");
+        }
+    }
+
+    #[test]
     fn a_mistyped_field_is_named_with_its_line() {
         let err = parse("access:\n  nodename: a\nssh_service:\n  enabled: maybe\n").unwrap_err();
         assert!(err.starts_with("access.yaml:4:"), "{err}");
