@@ -158,8 +158,10 @@ impl AuthClient {
     /// # Errors
     /// [`ClientError::Clock`], or what the call came to.
     pub async fn ping(&self, now: Timestamp) -> Result<proto::PingResponse, ClientError> {
-        let answer =
-            self.steady(async || Ok(self.entry().ping(proto::PingRequest {}).await?.into_inner()));
+        let answer = self.steady(|| {
+            let mut entry = self.entry();
+            async move { Ok(entry.ping(proto::PingRequest {}).await?.into_inner()) }
+        });
         let answer = answer.await?;
         let off = now.as_millis() - answer.time;
         if off.unsigned_abs() > u64::try_from(MAX_CLOCK_SKEW.as_millis()).unwrap_or(u64::MAX) {
@@ -182,7 +184,7 @@ impl AuthClient {
     ) -> Result<Credentials, ClientError> {
         let public = keys.public()?;
         // Whose answer was lost asks again: nobody has the certificates that were made then.
-        let answer = self.steady(async || {
+        let answer = self.steady(|| {
             let request = proto::LoginRequest {
                 user: user.into(),
                 password: password.into(),
@@ -190,7 +192,8 @@ impl AuthClient {
                 ttl_seconds: ttl.map_or(0, |ttl| ttl.as_secs()),
                 totp: String::new(),
             };
-            Ok(self.entry().login(request).await?.into_inner())
+            let mut entry = self.entry();
+            async move { Ok(entry.login(request).await?.into_inner()) }
         });
         let answer = answer.await?;
         let credentials = Credentials::from_answer(keys, answer)?;
@@ -217,8 +220,10 @@ impl AuthClient {
             claims: Some(claims),
         };
         // With the same keys Auth answers the same again.
-        let answer =
-            self.steady(async || Ok(self.entry().join(request.clone()).await?.into_inner()));
+        let answer = self.steady(|| {
+            let (mut entry, request) = (self.entry(), request.clone());
+            async move { Ok(entry.join(request).await?.into_inner()) }
+        });
         let answer = answer.await?;
         Credentials::from_answer(keys, answer)
     }
@@ -238,10 +243,10 @@ impl AuthClient {
     }
 
     /// Makes a call that may be repeated, again if a replica of Auth went away under it.
-    async fn steady<T>(
-        &self,
-        call: impl AsyncFn() -> Result<T, ClientError>,
-    ) -> Result<T, ClientError> {
+    async fn steady<T, F>(&self, call: impl Fn() -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
         let began = tokio::time::Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
