@@ -99,17 +99,22 @@ impl Lease {
     ///
     /// # Errors
     /// Those of the storage, of taking the lease.
-    pub async fn once<T>(
+    pub async fn once<T, F>(
         &self,
         stop: impl Future<Output = ()>,
-        work: impl AsyncFnOnce(&Held) -> T,
-    ) -> Result<Once<T>, Error> {
-        let Some(held) = self.acquire().await? else { return Ok(Once::Elsewhere) };
+        work: impl FnOnce(Arc<Held>) -> F,
+    ) -> Result<Once<T>, Error>
+    where
+        F: Future<Output = T>,
+    {
+        let Some(held) = self.acquire().await?.map(Arc::new) else {
+            return Ok(Once::Elsewhere);
+        };
         let came = tokio::select! {
             biased;
             () = stop => Once::Stopped,
             () = held.keep() => Once::Lost,
-            done = work(&held) => Once::Done(done),
+            done = work(Arc::clone(&held)) => Once::Done(done),
         };
         match held.release().await {
             // It is somebody else's by now, or nobody's.
@@ -183,8 +188,8 @@ impl Held {
     /// # Errors
     /// [`Error::RevisionMismatch`] and [`Error::NotFound`] when it was lost already; those of the
     /// storage, after which it expires.
-    pub async fn release(self) -> Result<(), Error> {
-        let state = self.state.into_inner();
+    pub async fn release(&self) -> Result<(), Error> {
+        let state = self.state.lock().await;
         self.lease.backend.delete_if(&self.lease.key, state.revision).await
     }
 

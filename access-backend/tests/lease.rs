@@ -72,7 +72,7 @@ async fn one_holds_it_until_it_is_released_or_expires() {
 async fn work_is_done_by_one_however_long_it_takes_and_then_by_the_next() {
     let (a, b, _) = two();
     let (at_once, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let work = async |_: &Held| {
+    let work = |_| async {
         most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         tokio::time::sleep(TTL * 10).await;
         at_once.fetch_sub(1, Ordering::SeqCst);
@@ -88,7 +88,7 @@ async fn work_is_done_by_one_however_long_it_takes_and_then_by_the_next() {
 async fn a_drain_releases_it_and_a_loss_ends_the_work() {
     let (a, b, store) = two();
     let began = Instant::now();
-    let endless = async |_: &Held| std::future::pending::<()>().await;
+    let endless = |_| std::future::pending::<()>();
     let stop = tokio::time::sleep(TTL * 3);
     assert_eq!(a.once(stop, endless).await, Ok(Once::Stopped));
     assert_eq!(began.elapsed(), TTL * 3);

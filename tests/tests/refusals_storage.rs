@@ -227,6 +227,7 @@ fn a_database_that_will_not_do() {
     let good = site.good();
     // One that is nowhere is waited for, for half a minute.
     let mut nowhere = site.command("postgres://access@db.invalid/x?sslmode=disable");
+    nowhere.arg("--data-dir").arg(site.dir.path().join("elsewhere"));
     let nowhere = std::thread::spawn(move || run(&mut nowhere, ""));
     site.refuses(&format!("{good}&sslmod=disable"), "sslmode");
     site.store.sql("create role poor login");

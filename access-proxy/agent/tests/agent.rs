@@ -332,7 +332,7 @@ async fn renews_in_place_without_cutting_sessions() {
     let since = proxy.tunnels.list()[0].since;
 
     // The answer to the first attempt is lost; the second must still find its way.
-    auth.inner.lose_answer.store(true, Ordering::SeqCst);
+    auth.inner.lose_answers.store(1, Ordering::SeqCst);
     clock.advance(Duration::from_secs(17 * 3600));
     eventually("a renewal was tried", || auth.inner.renewals.load(Ordering::SeqCst) >= 1).await;
     eventually("renewed", || {
@@ -413,11 +413,12 @@ async fn straight_to_auth_the_name_comes_from_the_pinned_certificate() {
         options.route = AuthRoute::Direct(vec![address]);
         options
     };
-    // The first answer is lost: the same keys and the same id are sent again.
-    auth.inner.lose_answer.store(true, Ordering::SeqCst);
+    // Answers are lost: the same keys and the same id are sent again, by this start and the next.
+    auth.inner.lose_answers.store(1_000, Ordering::SeqCst);
     let clock = Arc::clone(&auth.inner.clock);
     let lost = Membership::open(options(), Arc::clone(&clock)).await;
     assert!(lost.is_err());
+    assert!(auth.inner.lose_answers.swap(1, Ordering::SeqCst) < 999, "it was tried once");
     let membership = Membership::open(options(), Arc::clone(&clock)).await.unwrap();
     assert_eq!(membership.cluster().as_str(), "example.com");
     assert_eq!(auth.inner.hosts.lock().unwrap().len(), 1);
@@ -483,7 +484,7 @@ async fn comes_back_as_itself_after_its_certificates_expired() {
     let member = Membership::open(options.clone(), Arc::clone(&shared)).await.unwrap();
     let id = member.host_id().clone();
     // The answer to its last renewal was lost, so that Auth knows keys that it has not used yet.
-    auth.inner.lose_answer.store(true, Ordering::SeqCst);
+    auth.inner.lose_answers.store(1, Ordering::SeqCst);
     assert!(member.renew().await.is_err());
     drop(member);
     clock.advance(Duration::from_secs(25 * 3600));

@@ -48,8 +48,9 @@ impl AuthService {
                 issued
             }
             Ok(Err(why)) => {
-                self.inner.tries.failed(turn).await?;
+                let counted = self.inner.tries.failed(turn).await;
                 self.record_login(call, &user, Some(why.to_owned())).await?;
+                counted?;
                 Err(Error::Unauthenticated(REFUSED.into()))
             }
             Err(err) => Err(err),

@@ -79,7 +79,8 @@ async fn a_token_is_used_as_often_as_it_may_be_at_both_together() {
     let (cluster, other) = pair().await;
     let token = cluster.token(proto::CreateTokenRequest { uses: 3, ..for_types(&["node"]) }).await;
     let join = |n: usize| {
-        let client = if n.is_multiple_of(2) { cluster.stranger() } else { other.client(&cluster, None) };
+        let client =
+            if n.is_multiple_of(2) { cluster.stranger() } else { other.client(&cluster, None) };
         let token = token.clone();
         async move {
             let node = format!("web-{n}");
@@ -164,8 +165,9 @@ async fn wrong_passwords_count_at_both() {
         let refused = client.login("alice", "not her password", keys, None).await;
         assert!(matches!(refused, Err(ClientError::Unauthenticated(_))), "{:?}", refused.err());
     };
-    for n in 0..6 {
-        wrong(if n % 2 == 0 { cluster.stranger() } else { other.client(&cluster, None) }).await;
+    for n in 0..6_u32 {
+        wrong(if n.is_multiple_of(2) { cluster.stranger() } else { other.client(&cluster, None) })
+            .await;
     }
     // What both know is one row, and her own success takes it away.
     let range = access_backend::KeyRange::from(

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -109,7 +109,7 @@ pub struct Inner {
     pub recordings: Mutex<HashMap<String, Vec<u8>>>,
     pub renewals: AtomicU64,
     /// The answer to the next renewal or join is lost after it was done.
-    pub lose_answer: AtomicBool,
+    pub lose_answers: AtomicUsize,
     /// Events and recordings are refused.
     pub refuse: AtomicBool,
     /// Events in which this text stands are refused for good.
@@ -144,7 +144,7 @@ impl FakeAuth {
                 emitted_twice: AtomicU64::new(0),
                 recordings: Mutex::default(),
                 renewals: AtomicU64::new(0),
-                lose_answer: AtomicBool::new(false),
+                lose_answers: AtomicUsize::new(0),
                 refuse: AtomicBool::new(false),
                 poison: Mutex::default(),
                 foreign: Mutex::default(),
@@ -278,7 +278,12 @@ impl FakeAuth {
         self.inner.hosts.lock().unwrap().insert(id.clone(), (generation, digest));
         let ttl = self.inner.ttl;
         let answer = self.sign(id, services, resources, &names, generation, keys, ttl);
-        if self.inner.lose_answer.swap(false, Ordering::SeqCst) {
+        if self
+            .inner
+            .lose_answers
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+            .is_ok()
+        {
             return Err(Status::unavailable("the answer was lost"));
         }
         Ok(Response::new(answer))
