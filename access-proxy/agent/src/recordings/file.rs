@@ -12,6 +12,8 @@ use access_core::SessionId;
 use access_core::recording::{Append, RecordingError};
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Shared;
@@ -20,6 +22,8 @@ use crate::files;
 /// How long what was written may stay with the system before it is the disk's. A crash of the
 /// process loses nothing of it, only one of the machine.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
+/// How long the beginning of a file, and its name, may: nobody waits for these.
+const FIRST_SYNC: Duration = Duration::from_millis(100);
 
 /// A file that grows. While it lives, nobody uploads it.
 pub(super) struct RecordingFile {
@@ -29,6 +33,37 @@ pub(super) struct RecordingFile {
     file: Arc<File>,
     len: u64,
     synced: Instant,
+    /// What came of the first sync, once it is over.
+    first: Option<FirstSync>,
+}
+
+/// The first sync of a file, a moment after it was begun: a session that is as short as that has
+/// one at its end alone.
+struct FirstSync {
+    /// The session ends: what was not begun is left to that.
+    ending: Arc<Notify>,
+    /// Gives whether it was done.
+    task: JoinHandle<Result<bool, RecordingError>>,
+}
+
+impl FirstSync {
+    fn start(file: Arc<File>, path: PathBuf) -> Self {
+        let ending = Arc::new(Notify::new());
+        let ends = Arc::clone(&ending);
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(FIRST_SYNC) => {}
+                () = ends.notified() => return Ok(false),
+            }
+            blocking(move || file.sync_data().and_then(|()| files::sync_parent(&path))).await?;
+            Ok(true)
+        });
+        Self { ending, task }
+    }
+
+    async fn result(self) -> Result<bool, RecordingError> {
+        self.task.await.map_err(|err| RecordingError::Storage(err.to_string()))?
+    }
 }
 
 impl RecordingFile {
@@ -44,21 +79,16 @@ impl RecordingFile {
         let made = {
             let path = path.clone();
             blocking(move || {
-                let file = OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&path)?;
-                files::sync_parent(&path)?;
-                Ok(file)
+                OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)
             })
             .await
         };
         match made {
             Ok(file) => {
                 let (session, file) = (session.clone(), Arc::new(file));
-                Ok(Self { shared, session, path, file, len: 0, synced: Instant::now() })
+                let first = FirstSync::start(Arc::clone(&file), path.clone());
+                let synced = Instant::now();
+                Ok(Self { shared, session, path, file, len: 0, synced, first: Some(first) })
             }
             Err(err) => {
                 shared.active().remove(session);
@@ -80,7 +110,10 @@ impl Append for RecordingFile {
             let why = "recordings take as much space as they may: bring the auth service back";
             return Err(RecordingError::Storage(why.into()));
         }
-        let sync = self.len == 0 || self.synced.elapsed() >= SYNC_EVERY;
+        if let Some(first) = self.first.take_if(|first| first.task.is_finished()) {
+            first.result().await?;
+        }
+        let sync = self.synced.elapsed() >= SYNC_EVERY;
         let (file, at) = (Arc::clone(&self.file), self.len);
         blocking(move || {
             if let Err(err) = file.write_all_at(&bytes, at) {
@@ -100,8 +133,19 @@ impl Append for RecordingFile {
     }
 
     async fn close(&mut self) -> Result<(), RecordingError> {
-        let file = Arc::clone(&self.file);
-        blocking(move || file.sync_all()).await
+        let named = match self.first.take() {
+            Some(first) => {
+                first.ending.notify_one();
+                first.result().await?
+            }
+            None => true,
+        };
+        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        blocking(move || {
+            file.sync_all()?;
+            if named { Ok(()) } else { files::sync_parent(&path) }
+        })
+        .await
     }
 }
 
