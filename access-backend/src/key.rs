@@ -29,7 +29,11 @@ impl Key {
         let rest = path.strip_prefix('/').ok_or_else(|| {
             Error::invalid("key", format!("{path:?} does not begin with a slash"))
         })?;
-        Self::from_segments(rest.split('/'))
+        let mut len = 0;
+        for segment in rest.split('/') {
+            len = check(segment, len)?;
+        }
+        Ok(Self(path.into()))
     }
 
     /// Puts a path together from its segments.
@@ -274,29 +278,32 @@ fn build<S: AsRef<str>>(segments: impl IntoIterator<Item = S>) -> Result<String,
     let mut path = String::new();
     for segment in segments {
         let segment = segment.as_ref();
-        let bad = match segment {
-            "" => Some("is empty"),
-            "." | ".." => Some("is a relative path"),
-            text if text.contains('/') => Some("contains a slash"),
-            text if text.chars().any(char::is_control) => Some("contains a control character"),
-            _ => None,
-        };
-        if let Some(why) = bad {
-            let shown: String = segment.chars().take(64).collect();
-            return Err(Error::invalid("key", format!("segment {shown:?} {why}")));
-        }
+        check(segment, path.len())?;
         path.push('/');
         path.push_str(segment);
-        // The slash that makes a prefix of it counts too, so that every key has one.
-        if path.len() >= MAX_KEY_BYTES {
-            return Err(Error::TooLarge {
-                what: "key in bytes",
-                size: path.len(),
-                limit: MAX_KEY_BYTES - 1,
-            });
-        }
     }
     Ok(path)
+}
+
+/// The length of a path of `len` bytes with this segment at its end.
+fn check(segment: &str, len: usize) -> Result<usize, Error> {
+    let bad = match segment {
+        "" => Some("is empty"),
+        "." | ".." => Some("is a relative path"),
+        text if text.contains('/') => Some("contains a slash"),
+        text if text.chars().any(char::is_control) => Some("contains a control character"),
+        _ => None,
+    };
+    if let Some(why) = bad {
+        let shown: String = segment.chars().take(64).collect();
+        return Err(Error::invalid("key", format!("segment {shown:?} {why}")));
+    }
+    // The slash that makes a prefix of it counts too, so that every key has one.
+    let len = len + 1 + segment.len();
+    if len >= MAX_KEY_BYTES {
+        return Err(Error::TooLarge { what: "key in bytes", size: len, limit: MAX_KEY_BYTES - 1 });
+    }
+    Ok(len)
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ const CHUNK_ROWS: usize = 256;
 const CHUNK_BYTES: usize = 1024 * 1024;
 /// As many as the statement reads at once.
 const MOST_ROWS: usize = 10_000;
-/// How soon to look again while a transaction holds the horizon back.
+/// How soon to look again: while a transaction holds the horizon back, and while writes come one after the other, each
+/// of which would cost the database a look of its own.
 const SOON: Duration = Duration::from_millis(5);
 /// How long it may do so before the feed looks whose it is.
 const HELD_BACK: Duration = Duration::from_millis(40);
@@ -201,10 +202,13 @@ impl Running {
             return;
         };
         let mut soon = false;
+        let mut looked = Instant::now();
         loop {
             let pause = if soon { SOON } else { poll_every };
             // Either may be first; the other is not lost by it.
             let _woken_or_not = tokio::time::timeout(pause, wake.notified()).await;
+            tokio::time::sleep_until(looked + SOON).await;
+            looked = Instant::now();
             let Some(shared) = open(&store) else { return };
             match self.step(&shared).await {
                 Ok(polled) => soon = polled.full || polled.beyond,
