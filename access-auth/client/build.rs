@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let proto = "proto/access/v1/access.proto";
     println!("cargo:rerun-if-changed={proto}");
     let files = protox::compile([proto], ["proto"])?;
-    tonic_prost_build::configure().compile_fds(files)?;
+    // Events are many, and pass as they are.
+    tonic_prost_build::configure().bytes(".access.v1.EmitRequest").compile_fds(files)?;
     Ok(())
 }

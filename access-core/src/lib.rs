@@ -32,6 +32,7 @@ pub mod spread;
 pub mod time;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod wake;
 
 pub use gate::{Gate, Permit};
 pub use identity::{Identity, TrustStore, VerifiedIdentity};

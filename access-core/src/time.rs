@@ -73,6 +73,12 @@ impl Timestamp {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
+
+    /// Appends the moment as text.
+    pub(crate) fn append(self, out: &mut Vec<u8>) {
+        // A moment between the epoch and the year 9999 can be written, and a Vec takes all.
+        let _ = self.to_offset().format_into(out, &Rfc3339);
+    }
 }
 
 impl fmt::Display for Timestamp {

@@ -69,24 +69,9 @@ impl Envelope {
     /// # Errors
     /// As [`Envelope::to_json`]; a part may have been appended then.
     pub fn append_json(&self, out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
-        out.extend_from_slice(b"{\"event\":");
-        serde_json::to_writer(&mut *out, self.event.name())?;
-        out.extend_from_slice(b",\"code\":");
-        serde_json::to_writer(&mut *out, self.event.code())?;
-        out.extend_from_slice(b",\"time\":");
-        serde_json::to_writer(&mut *out, &self.time)?;
-        out.extend_from_slice(b",\"uid\":");
-        serde_json::to_writer(&mut *out, &self.uid)?;
-        out.extend_from_slice(b",\"cluster_name\":");
-        serde_json::to_writer(&mut *out, &self.cluster_name)?;
-        out.extend_from_slice(b",\"writer\":");
-        serde_json::to_writer(&mut *out, &self.writer)?;
-        out.extend_from_slice(b",\"seq\":");
-        serde_json::to_writer(&mut *out, &self.seq)?;
-        self.event.append_fields(out)?;
-        append_map(out, &self.extra)?;
-        out.push(b'}');
-        Ok(())
+        let Self { uid, time, cluster_name, writer, seq, event, extra } = self;
+        let (uid, time, seq) = (uid.as_str(), *time, *seq);
+        Stamp { uid, time, cluster_name, writer, seq }.append_json(event, extra, out)
     }
 
     /// Reads an event.
@@ -95,6 +80,44 @@ impl Envelope {
     /// [`EnvelopeError`] when the bytes are no JSON object or lack what every envelope has.
     pub fn from_json(json: &[u8]) -> Result<Self, EnvelopeError> {
         Ok(serde_json::from_slice(json)?)
+    }
+}
+
+/// What an envelope adds to an event.
+pub(super) struct Stamp<'a> {
+    pub(super) uid: &'a str,
+    pub(super) time: Timestamp,
+    pub(super) cluster_name: &'a ClusterName,
+    pub(super) writer: &'a WriterId,
+    pub(super) seq: u64,
+}
+
+impl Stamp<'_> {
+    /// Appends the line of JSON of an event with this stamp.
+    pub(super) fn append_json(
+        &self,
+        event: &Event,
+        extra: &Map<String, Value>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EnvelopeError> {
+        out.extend_from_slice(b"{\"event\":");
+        serde_json::to_writer(&mut *out, event.name())?;
+        out.extend_from_slice(b",\"code\":");
+        serde_json::to_writer(&mut *out, event.code())?;
+        out.extend_from_slice(b",\"time\":\"");
+        self.time.append(out);
+        out.extend_from_slice(b"\",\"uid\":");
+        serde_json::to_writer(&mut *out, self.uid)?;
+        out.extend_from_slice(b",\"cluster_name\":");
+        serde_json::to_writer(&mut *out, self.cluster_name)?;
+        out.extend_from_slice(b",\"writer\":");
+        serde_json::to_writer(&mut *out, self.writer)?;
+        out.extend_from_slice(b",\"seq\":");
+        serde_json::to_writer(&mut *out, &self.seq)?;
+        event.append_fields(out)?;
+        append_map(out, extra)?;
+        out.push(b'}');
+        Ok(())
     }
 }
 
@@ -202,6 +225,20 @@ mod tests {
             )
             .replace("UID", stamper().stamp(exec("")).uid.as_str()),
         );
+    }
+
+    #[test]
+    fn a_stamper_writes_what_its_envelopes_say() {
+        let mut stamper = stamper();
+        for seq in [41, 42] {
+            let mut json = Vec::new();
+            assert_eq!(stamper.append_json(&exec("a\"b"), 0, &mut json).unwrap(), seq);
+            assert_eq!(json, stamper.stamp(exec("a\"b")).to_json().unwrap());
+            let mut ahead = Vec::new();
+            assert_eq!(stamper.append_json(&exec("c"), 1, &mut ahead).unwrap(), seq + 1);
+            stamper.spend(seq);
+            assert_eq!(ahead, stamper.stamp(exec("c")).to_json().unwrap());
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ring::digest::{Context, SHA256};
 use serde_json::Map;
 
-use super::envelope::Envelope;
+use super::envelope::{Envelope, EnvelopeError, Stamp};
 use super::events::Event;
 use super::text::Text;
 use crate::ids::{ClusterName, WriterId, uuid_text};
@@ -64,13 +64,7 @@ impl Stamper {
 
     /// The envelope of an event, with the next number; the number is not spent yet.
     pub fn stamp(&self, event: Event) -> Envelope {
-        self.stamp_ahead(event, 0)
-    }
-
-    /// The envelope of an event that is written together with so many before it, which are not
-    /// spent yet either.
-    pub fn stamp_ahead(&self, event: Event, ahead: u64) -> Envelope {
-        let seq = self.next_seq.saturating_add(ahead);
+        let seq = self.next_seq;
         Envelope {
             uid: Text::from(uid_of(&self.writer, seq)),
             time: self.clock.now(),
@@ -82,9 +76,34 @@ impl Stamper {
         }
     }
 
+    /// Appends the line of JSON of an event's envelope, without making one, and gives its number.
+    /// The event is written together with so many before it, whose numbers are not spent yet
+    /// either: [`Stamper::spend`] does that for all.
+    ///
+    /// # Errors
+    /// [`EnvelopeError`] as [`Envelope::append_json`].
+    pub fn append_json(
+        &self,
+        event: &Event,
+        ahead: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<u64, EnvelopeError> {
+        let Self { cluster_name, writer, clock, .. } = self;
+        let seq = self.next_seq.saturating_add(ahead);
+        let uid = uid_of(writer, seq);
+        let stamp = Stamp { uid: &uid, time: clock.now(), cluster_name, writer, seq };
+        stamp.append_json(event, &Map::new(), out)?;
+        Ok(seq)
+    }
+
     /// Spends the number of an envelope that was written.
     pub fn commit(&mut self, envelope: &Envelope) {
-        self.next_seq = self.next_seq.max(envelope.seq.saturating_add(1));
+        self.spend(envelope.seq);
+    }
+
+    /// Spends all numbers up to one that was written.
+    pub fn spend(&mut self, seq: u64) {
+        self.next_seq = self.next_seq.max(seq.saturating_add(1));
     }
 
     /// The number that the next event gets.

@@ -57,7 +57,12 @@ impl<const MAX: usize> Text<MAX> {
     /// ```
     pub fn lossy(bytes: &[u8]) -> Self {
         let kept = bytes.get(..MAX).unwrap_or(bytes);
-        Self::cut(String::from_utf8_lossy(kept).into_owned(), bytes.len() - kept.len())
+        // Nearly all is UTF-8, which is seen faster than what is none is replaced.
+        let text = match std::str::from_utf8(kept) {
+            Ok(text) => text.to_owned(),
+            Err(_) => String::from_utf8_lossy(kept).into_owned(),
+        };
+        Self::cut(text, bytes.len() - kept.len())
     }
 
     /// The text, as it was given: control characters are in it.

@@ -88,6 +88,10 @@ impl Denied {
 }
 
 impl Gate {
+    /// How long a decision within a session may [stand](Gate::stands): roles and locks can end by
+    /// the clock alone, and no later than a living permit learns of it.
+    pub const KEPT_FOR: Duration = Duration::from_secs(1);
+
     /// A gate over a policy, which writes its decisions to `audit`.
     pub fn new(
         policy: Arc<dyn PolicySource>,
@@ -112,8 +116,10 @@ impl Gate {
         target: Target,
         context: Context,
     ) -> Result<Permit, Denied> {
-        let verdict = self.judge(who, &action, &target, &context);
-        let verdict = match verdict {
+        let changes = self.policy.changes();
+        // Before the decision: what changes while it is made counts as a change after it.
+        let tick = *changes.borrow();
+        let verdict = match self.judge(who, &action, &target, &context) {
             Ok(grant) => self.slot_for(who, &action, &grant).map(|slot| (grant, slot)),
             Err(denied) => Err(denied),
         };
@@ -124,10 +130,11 @@ impl Gate {
             target,
             context,
             policy: Arc::clone(&self.policy),
+            changes,
             clock: Arc::clone(&self.clock),
             slot,
         };
-        Ok(Permit::mint(Arc::new(scope), action, grant))
+        Ok(Permit::mint(Arc::new(scope), action, grant, tick))
     }
 
     /// Decides over a further action within a session: same identity, target and circumstances.
@@ -142,13 +149,27 @@ impl Gate {
         action: Action,
     ) -> Result<Permit, Denied> {
         let (who, target, context) = (session.who(), session.target(), session.context());
+        let tick = session.scope().tick();
         match self.judge(who, &action, target, context) {
-            Ok(grant) => Ok(Permit::mint(Arc::clone(session.scope()), action, grant)),
+            Ok(grant) => Ok(Permit::mint(Arc::clone(session.scope()), action, grant, tick)),
             Err(denied) => {
                 self.record(who, &action, target, context, Some(&denied)).await?;
                 Err(denied)
             }
         }
+    }
+
+    /// Whether a permit is what [`Gate::authorize_within`] would grant again for the same action:
+    /// it is no older than [`Gate::KEPT_FOR`], the policy is fresh and has not changed since, and
+    /// the certificate holds. For a protocol that asks for the same over and over.
+    pub fn stands(&self, permit: &Permit) -> bool {
+        let now = self.clock.now();
+        let granted = permit.granted_at();
+        granted <= now
+            && now.since(granted) < Self::KEPT_FOR
+            && now < permit.grant().limits.expires
+            && permit.is_of_this_policy()
+            && self.check_standing(permit.who(), now).is_ok()
     }
 
     /// The decision without its record: everything that can be judged at once.
@@ -160,8 +181,24 @@ impl Gate {
         context: &Context,
     ) -> Result<Grant, Denied> {
         let now = self.clock.now();
+        self.check_standing(who, now)?;
+        self.decide(who, action, target, context, now)
+    }
+
+    /// What must hold at every moment, whatever the policy says.
+    fn check_standing(&self, who: &VerifiedIdentity, now: Timestamp) -> Result<(), Denied> {
         who.validity().check(now)?;
-        self.check_freshness(now)?;
+        self.check_freshness(now)
+    }
+
+    fn decide(
+        &self,
+        who: &VerifiedIdentity,
+        action: &Action,
+        target: &Target,
+        context: &Context,
+        now: Timestamp,
+    ) -> Result<Grant, Denied> {
         match self.policy.decide(who, action, target, context, now) {
             Decision::Allow(grant) => Ok(grant),
             Decision::Deny(reason) => Err(Denied::Policy(reason)),

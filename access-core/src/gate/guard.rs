@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::permit::{EndReason, Permit};
+use crate::wake::Bell;
 
 /// A stream that fails once its permit has ended.
 ///
@@ -17,6 +18,8 @@ pub struct Guarded<T> {
     inner: T,
     permit: Permit,
     ended: BoxFuture<'static, EndReason>,
+    /// Rings when that is to be polled: it is not for every read and write.
+    bell: Bell,
     reason: Option<EndReason>,
     /// So much more may be read after the end.
     rest: usize,
@@ -25,7 +28,7 @@ pub struct Guarded<T> {
 impl<T> Guarded<T> {
     pub(super) fn new(permit: Permit, inner: T) -> Self {
         let ended = Box::pin(permit.ended());
-        Self { inner, permit, ended, reason: None, rest: 0 }
+        Self { inner, permit, ended, bell: Bell::new(), reason: None, rest: 0 }
     }
 
     /// The permit.
@@ -49,7 +52,8 @@ impl<T> Guarded<T> {
     /// Registers for the end and fails when it has come.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.reason.is_none()
-            && let Poll::Ready(reason) = self.ended.as_mut().poll(cx)
+            && self.bell.answer(cx)
+            && let Poll::Ready(reason) = self.ended.as_mut().poll(&mut self.bell.context())
         {
             self.reason = Some(reason);
         }

@@ -30,6 +30,8 @@ struct Inner {
     action: Action,
     grant: Grant,
     granted_at: Timestamp,
+    /// The policy's tick before the decision.
+    tick: u64,
     last_active: AtomicI64,
 }
 
@@ -40,10 +42,18 @@ pub(super) struct Scope {
     pub(super) target: Target,
     pub(super) context: Context,
     pub(super) policy: Arc<dyn PolicySource>,
+    pub(super) changes: watch::Receiver<u64>,
     pub(super) clock: Arc<dyn Clock>,
     /// Given back when the last permit of the session is dropped.
     #[expect(dead_code, reason = "held for its drop")]
     pub(super) slot: Option<super::authorize::SessionSlot>,
+}
+
+impl Scope {
+    /// How often the policy has changed until now.
+    pub(super) fn tick(&self) -> u64 {
+        *self.changes.borrow()
+    }
 }
 
 /// Why a permit ended.
@@ -65,10 +75,11 @@ pub enum EndReason {
 }
 
 impl Permit {
-    pub(super) fn mint(scope: Arc<Scope>, action: Action, grant: Grant) -> Self {
+    pub(super) fn mint(scope: Arc<Scope>, action: Action, grant: Grant, tick: u64) -> Self {
         let granted_at = scope.clock.now();
         let last_active = AtomicI64::new(granted_at.as_millis());
-        Self { inner: Arc::new(Inner { scope, action, grant, granted_at, last_active }) }
+        let inner = Inner { scope, action, grant, granted_at, tick, last_active };
+        Self { inner: Arc::new(inner) }
     }
 
     /// To whom it was granted.
@@ -101,6 +112,11 @@ impl Permit {
         self.inner.granted_at
     }
 
+    /// Whether the policy has not changed since the decision.
+    pub(super) fn is_of_this_policy(&self) -> bool {
+        self.inner.scope.tick() == self.inner.tick
+    }
+
     pub(super) fn scope(&self) -> &Arc<Scope> {
         &self.inner.scope
     }
@@ -122,7 +138,7 @@ impl Permit {
         let inner = Arc::clone(&self.inner);
         // Subscribed here, not at the first poll: no change between minting and polling is lost,
         // because a change since minting is looked for at the first turn of the loop anyway.
-        let mut changes = inner.scope.policy.changes();
+        let mut changes = inner.scope.changes.clone();
         async move {
             loop {
                 changes.mark_unchanged();

@@ -14,7 +14,7 @@ use crate::identity::{Identity, Subject, VerifiedIdentity};
 use crate::ids::{ClusterName, HostId, Login, ResourceName, UserName};
 use crate::policy::{Action, Context, Decision, Grant, Reason, SessionLimits, Target};
 use crate::resource::{Resource, ResourceRef};
-use crate::time::{ManualClock, Timestamp, Validity};
+use crate::time::{Clock, ManualClock, Timestamp, Validity};
 
 const START: Timestamp = Timestamp::from_secs(1_000_000);
 
@@ -254,6 +254,39 @@ async fn connections_are_counted_and_given_back() {
     assert!(scene.ask().await.is_err(), "what was opened within it counts as the same one");
     drop(within);
     assert!(scene.ask().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_decision_within_a_session_stands_for_a_second_and_no_change() {
+    let scene = Scene::new();
+    let session_permit = scene.ask().await.unwrap();
+    let ask = || scene.gate.authorize_within(&session_permit, session());
+    let permit = ask().await.unwrap();
+    assert!(scene.gate.stands(&permit) && scene.gate.stands(&session_permit));
+    scene.clock.advance(Gate::KEPT_FOR - Duration::from_millis(1));
+    assert!(scene.gate.stands(&permit));
+    scene.clock.advance(Duration::from_millis(1));
+    assert!(!scene.gate.stands(&permit), "it is a second old");
+
+    let permit = ask().await.unwrap();
+    scene.change(Ok(limits()));
+    assert!(!scene.gate.stands(&permit), "the policy has changed, if not for this");
+
+    let permit = ask().await.unwrap();
+    *scene.policy.fresh_at.lock().unwrap() = Some(START);
+    scene.clock.advance(Duration::from_millis(1));
+    assert!(scene.gate.stands(&permit));
+    *scene.policy.fresh_at.lock().unwrap() = Some(Timestamp::EPOCH);
+    assert!(!scene.gate.stands(&permit), "the policy is stale");
+
+    *scene.policy.fresh_at.lock().unwrap() = None;
+    let soon = scene.clock.now().plus(Duration::from_millis(500));
+    scene.change(Ok(SessionLimits { expires: soon, ..limits() }));
+    let permit = ask().await.unwrap();
+    scene.clock.advance(Duration::from_millis(499));
+    assert!(scene.gate.stands(&permit));
+    scene.clock.advance(Duration::from_millis(1));
+    assert!(!scene.gate.stands(&permit), "what it allows is over");
 }
 
 #[tokio::test]

@@ -55,14 +55,10 @@ pub(super) fn close(out: &mut Vec<u8>) {
 
 /// Appends text as the inside of a JSON string.
 pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
-    let bytes = text.as_bytes();
-    let mut plain_from = 0;
-    for (at, byte) in bytes.iter().copied().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(bytes.get(plain_from..at).unwrap_or_default());
-        plain_from = at + 1;
+    let mut rest = text.as_bytes();
+    while let Some((plain, byte, after)) = split_at_special(rest) {
+        out.extend_from_slice(plain);
+        rest = after;
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
             b'\n' => out.extend_from_slice(b"\\n"),
@@ -75,7 +71,15 @@ pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
             }
         }
     }
-    out.extend_from_slice(bytes.get(plain_from..).unwrap_or_default());
+    out.extend_from_slice(rest);
+}
+
+/// What comes before the first byte that cannot stand in a JSON string, that byte, and the rest.
+fn split_at_special(bytes: &[u8]) -> Option<(&[u8], u8, &[u8])> {
+    let special = |byte: &u8| *byte < 0x20 || matches!(*byte, b'"' | b'\\');
+    let (plain, rest) = bytes.split_at_checked(bytes.iter().position(special)?)?;
+    let (byte, rest) = rest.split_first()?;
+    Some((plain, *byte, rest))
 }
 
 /// Output as bytes: in base64, because as text it would be lost.

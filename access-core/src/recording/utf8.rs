@@ -38,6 +38,13 @@ impl Utf8Stream {
                 }
             }
         }
+        // Nearly all of it is whole, which is seen faster than what is not is taken apart.
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            if !text.is_empty() {
+                emit(text);
+            }
+            return;
+        }
         let mut chunks = bytes.utf8_chunks().peekable();
         while let Some(chunk) = chunks.next() {
             if !chunk.valid().is_empty() {

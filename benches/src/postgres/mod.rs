@@ -174,8 +174,18 @@ fn show(title: &str, unit: &str, series: &[Series; 4], one_hop: Option<f64>, all
     );
 }
 
+/// Keeps everybody up until standard input ends, for whoever measures by hand.
+fn hold(rig: &Rig) -> Result<()> {
+    for (name, way) in NAMES.iter().zip(&rig.ways) {
+        println!("{name}: {way}");
+    }
+    std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink())?;
+    Ok(())
+}
+
 /// Starts everybody, runs everything in turns and prints the tables. `ACCESS_BENCH_ONLY` picks
-/// loads by a part of their names.
+/// loads by a part of their names; `ACCESS_BENCH_HOLD` has it print how to reach each contender
+/// and wait for the end of standard input instead.
 ///
 /// # Errors
 /// When a contender or a command fails.
@@ -185,6 +195,9 @@ pub fn run(rounds: usize) -> Result<()> {
     let only = std::env::var("ACCESS_BENCH_ONLY").unwrap_or_default();
     let wanted = |name: &str| only.is_empty() || only.split(',').any(|part| name.contains(part));
     let rig = Rig::start(copy_mib)?;
+    if std::env::var_os("ACCESS_BENCH_HOLD").is_some() {
+        return hold(&rig);
+    }
     if wanted("memory") {
         let (agent, proxy) = rig.weigh()?;
         println!("\n{IDLE_SESSIONS} idle sessions, anonymous memory of each");

@@ -37,7 +37,10 @@ fn stamp(stamper: &mut Stamper, event: Event) -> Vec<u8> {
 }
 
 async fn emit(client: &AuthClient, writer: &str, events: &[Vec<u8>]) -> Result<u64, Status> {
-    let request = proto::EmitRequest { writer: writer.into(), events: events.to_vec() };
+    let request = proto::EmitRequest {
+        writer: writer.into(),
+        events: events.iter().cloned().map(Into::into).collect(),
+    };
     Ok(client.audit().emit(request).await?.into_inner().stored_up_to)
 }
 

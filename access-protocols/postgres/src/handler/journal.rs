@@ -1,6 +1,7 @@
 //! The events of one session.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use access_core::audit::events::{
@@ -58,6 +59,11 @@ impl Journal {
         &self,
         accepted: impl Future<Output = Result<(), AuditError>>,
     ) -> Result<(), AuditError> {
+        let mut accepted = std::pin::pin!(accepted);
+        // Most are accepted at once, and need no clock.
+        if let Poll::Ready(result) = futures::poll!(accepted.as_mut()) {
+            return result;
+        }
         match tokio::time::timeout(self.deadline, accepted).await {
             Ok(result) => result,
             Err(_) => Err(AuditError::Unavailable("it does not answer".into())),
@@ -142,7 +148,7 @@ impl Journal {
 
 fn told(outcome: machine::Outcome) -> (Outcome, DbAnswer) {
     let machine::Outcome { rows, tag, error, skipped, .. } = outcome;
-    let command = (!tag.is_empty()).then(|| Text::of(command_of(&tag)));
+    let command = (!tag.is_empty()).then(|| Text::from(command_of(&tag)));
     match error {
         Some(error) => {
             let mut answer = DbAnswer::failed(error.message.as_str(), error.code.as_str());
@@ -159,7 +165,12 @@ fn told(outcome: machine::Outcome) -> (Outcome, DbAnswer) {
 
 /// Tags without their counts.
 fn command_of(tags: &str) -> String {
-    let command =
-        |tag: &str| tag.trim_end_matches(|c: char| c.is_ascii_digit() || c == ' ').to_owned();
-    tags.split("; ").map(command).collect::<Vec<_>>().join("; ")
+    let mut commands = String::with_capacity(tags.len());
+    for tag in tags.split("; ") {
+        if !commands.is_empty() {
+            commands.push_str("; ");
+        }
+        commands.push_str(tag.trim_end_matches(|c: char| c.is_ascii_digit() || c == ' '));
+    }
+    commands
 }

@@ -20,6 +20,8 @@ pub(super) struct Judge {
     pub(super) permit: Permit,
     pub(super) user: Login,
     pub(super) database: Arc<str>,
+    /// What was granted last: most statements ask for the same as the one before.
+    pub(super) last: Option<Permit>,
     /// A statement of this session may have chosen an encoding in which the next one would be read
     /// as another: from then on each waits until the database has answered the one before, and
     /// with it said which encoding there is. One that cannot be read ends the session.
@@ -62,7 +64,16 @@ impl Judge {
         }
     }
 
-    async fn ask(&self, command: Cow<'static, str>, writes: bool) -> Result<(), Failure> {
+    async fn ask(&mut self, command: Cow<'static, str>, writes: bool) -> Result<(), Failure> {
+        if self.last.as_ref().is_some_and(|last| {
+            matches!(
+                last.action(),
+                Action::DatabaseStatement { command: c, writes: w, .. }
+                    if *c == command && *w == writes
+            ) && self.gate.stands(last)
+        }) {
+            return Ok(());
+        }
         let action = Action::DatabaseStatement {
             user: self.user.clone(),
             database: Arc::clone(&self.database),
@@ -70,7 +81,10 @@ impl Judge {
             writes,
         };
         match self.gate.authorize_within(&self.permit, action).await {
-            Ok(_) => Ok(()),
+            Ok(permit) => {
+                self.last = Some(permit);
+                Ok(())
+            }
             Err(denied) => {
                 let message = format!("{command} is not allowed here: {}", denied.public());
                 Err(Failure::error(sqlstate::INSUFFICIENT_PRIVILEGE, message)

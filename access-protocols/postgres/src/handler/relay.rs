@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use access_core::gate::EndReason;
 use access_core::reach::BoxedStream;
+use access_core::wake::Bell;
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -19,11 +20,14 @@ use super::target::MAX_MISSING;
 use crate::machine::{Out, Step};
 use crate::wire::encode;
 
-/// The least and the most that is read at once.
-const READ_LEAST: usize = 8 * 1024;
+/// The least and the most that is read at once. Most messages are small, and so is what is least:
+/// allocators are quick with it.
+const READ_LEAST: usize = 1000;
 const READ_MOST: usize = 64 * 1024;
 /// After a read of so much, more is expected to be at hand.
 const MUCH: usize = 4096;
+/// Room for so many pieces is kept while nothing passes.
+const KEPT: usize = 4;
 /// The most pieces that are written at once.
 const GATHER: usize = 16;
 /// As often one side is served before others of the runtime are.
@@ -42,6 +46,10 @@ pub(super) struct Way {
     pub(super) out: Out,
     /// There may be something in the buffer that the machine has not seen.
     pub(super) fresh: bool,
+    /// The stream that is read from may have something.
+    readable: bool,
+    /// The one that is written to may take something.
+    writable: bool,
     /// The reader is at its end.
     ended: bool,
     /// Nobody takes what is written.
@@ -60,6 +68,8 @@ impl Way {
             fresh: !buf.is_empty(),
             buf,
             out: Out::default(),
+            readable: true,
+            writable: true,
             ended: false,
             dead: false,
             dirty: false,
@@ -75,13 +85,21 @@ impl Way {
         from: &mut BoxedStream,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
+        if !self.readable {
+            return Poll::Pending;
+        }
         let mut gathered = 0;
         loop {
             self.buf.reserve(self.chunk);
+            let room = self.buf.capacity() - self.buf.len();
             let polled = poll_read_buf(Pin::new(&mut *from), cx, &mut self.buf);
             match polled {
-                Poll::Pending if gathered > 0 => return Poll::Ready(Ok(true)),
+                Poll::Pending if gathered > 0 => {
+                    self.readable = false;
+                    return Poll::Ready(Ok(true));
+                }
                 Poll::Pending => {
+                    self.readable = false;
                     if self.buf.is_empty() {
                         self.buf = BytesMut::new();
                         self.chunk = READ_LEAST;
@@ -96,10 +114,10 @@ impl Way {
                     gathered += count;
                     self.bytes += count as u64;
                     self.fresh = true;
-                    if count < MUCH || gathered >= READ_MOST {
+                    if (count < MUCH && count < room) || gathered >= READ_MOST {
                         return Poll::Ready(Ok(true));
                     }
-                    self.chunk = READ_MOST;
+                    self.chunk = (self.chunk * 8).min(READ_MOST);
                 }
             }
         }
@@ -112,8 +130,14 @@ impl Way {
                 self.out.pieces.clear();
                 break;
             }
+            if !self.writable {
+                return Poll::Pending;
+            }
             match poll_write_pieces(to, &self.out, cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.writable = false;
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(count @ 1..)) => {
                     self.dirty = true;
                     self.out.advance(count);
@@ -122,6 +146,15 @@ impl Way {
             }
         }
         Poll::Ready(())
+    }
+
+    /// The same without bells.
+    async fn write_all(&mut self, to: &mut BoxedStream) {
+        std::future::poll_fn(|cx| {
+            self.writable = true;
+            self.poll_out(to, cx)
+        })
+        .await;
     }
 
     /// Flushes, now that nothing more is at hand.
@@ -168,14 +201,39 @@ enum Turn {
 /// When it is looked whether something waits.
 pub(super) struct Timer {
     sleep: Pin<Box<Sleep>>,
+    bell: Bell,
     armed: bool,
     leaving: bool,
 }
 
 impl Timer {
     pub(super) fn new() -> Self {
-        Self { sleep: Box::pin(sleep(Duration::ZERO)), armed: false, leaving: false }
+        let sleep = Box::pin(sleep(Duration::ZERO));
+        Self { sleep, bell: Bell::new(), armed: false, leaving: false }
     }
+
+    /// Whether its time has come.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        self.bell.answer(cx)
+            && self.armed
+            && self.sleep.as_mut().poll(&mut self.bell.context()).is_ready()
+    }
+
+    fn set(&mut self, span: Duration, cx: &mut Context<'_>) {
+        self.armed = true;
+        self.sleep.as_mut().reset(Instant::now() + span);
+        if self.sleep.as_mut().poll(&mut self.bell.context()).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+/// Tell what a session was woken for.
+#[derive(Default)]
+pub(super) struct Bells {
+    client: Bell,
+    server: Bell,
+    ended: Bell,
 }
 
 impl Session {
@@ -230,10 +288,18 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        if let Poll::Ready(reason) = self.ended.poll_unpin(cx) {
+        if self.bells.ended.answer(cx)
+            && let Poll::Ready(reason) = self.ended.poll_unpin(&mut self.bells.ended.context())
+        {
             return Poll::Ready(Turn::Over(Cause::Ended(reason)));
         }
-        if self.timer.armed && self.timer.sleep.as_mut().poll(cx).is_ready() {
+        if self.bells.client.answer(cx) {
+            (self.up.readable, self.down.writable) = (true, true);
+        }
+        if self.bells.server.answer(cx) {
+            (self.down.readable, self.up.writable) = (true, true);
+        }
+        if self.timer.poll(cx) {
             self.timer.armed = false;
             if self.timer.leaving {
                 return Poll::Ready(Turn::Over(Cause::Client));
@@ -242,10 +308,10 @@ impl Session {
         }
         for _ in 0..ROUNDS {
             let mut moved = false;
-            if let Some(turn) = self.poll_up(cx, &mut moved) {
+            if let Some(turn) = self.poll_up(&mut moved) {
                 return Poll::Ready(turn);
             }
-            if let Some(turn) = self.poll_down(cx, &mut moved) {
+            if let Some(turn) = self.poll_down(&mut moved) {
                 return Poll::Ready(turn);
             }
             if !moved {
@@ -265,18 +331,14 @@ impl Session {
         if leaving || (!self.timer.armed && waits()) {
             let span = if leaving { LEAVING } else { TICK };
             self.timer.leaving = leaving;
-            self.timer.armed = true;
-            self.timer.sleep.as_mut().reset(Instant::now() + span);
-            if self.timer.sleep.as_mut().poll(cx).is_ready() {
-                cx.waker().wake_by_ref();
-            }
+            self.timer.set(span, cx);
         }
     }
 
-    fn poll_up(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<Turn> {
+    fn poll_up(&mut self, moved: &mut bool) -> Option<Turn> {
         loop {
             // What the server does not take any more is its own doing: it says why, or closes.
-            if self.up.poll_out(&mut self.server, cx).is_pending() {
+            if self.up.poll_out(&mut self.server, &mut self.bells.server.context()).is_pending() {
                 return None;
             }
             if self.up.fresh {
@@ -289,7 +351,7 @@ impl Session {
                             self.up.out.push(encode::flush());
                         }
                         if self.up.out.pieces.is_empty() {
-                            self.up.poll_flush(&mut self.server, cx);
+                            self.up.poll_flush(&mut self.server, &mut self.bells.server.context());
                             return None;
                         }
                     }
@@ -299,7 +361,7 @@ impl Session {
                         return Some(Turn::Notes);
                     }
                     Ok(Step::Full) if self.up.out.pieces.is_empty() => {
-                        self.up.poll_flush(&mut self.server, cx);
+                        self.up.poll_flush(&mut self.server, &mut self.bells.server.context());
                         return None;
                     }
                     Ok(Step::Full) => {}
@@ -310,12 +372,12 @@ impl Session {
                 continue;
             }
             if self.up.ended {
-                self.up.poll_flush(&mut self.server, cx);
+                self.up.poll_flush(&mut self.server, &mut self.bells.server.context());
                 return None;
             }
-            match self.up.poll_read(&mut self.client, cx) {
+            match self.up.poll_read(&mut self.client, &mut self.bells.client.context()) {
                 Poll::Pending => {
-                    self.up.poll_flush(&mut self.server, cx);
+                    self.up.poll_flush(&mut self.server, &mut self.bells.server.context());
                     return None;
                 }
                 Poll::Ready(Ok(true)) => {}
@@ -333,9 +395,9 @@ impl Session {
         }
     }
 
-    fn poll_down(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Option<Turn> {
+    fn poll_down(&mut self, moved: &mut bool) -> Option<Turn> {
         loop {
-            if self.down.poll_out(&mut self.client, cx).is_pending() {
+            if self.down.poll_out(&mut self.client, &mut self.bells.client.context()).is_pending() {
                 return None;
             }
             if self.down.dead && !self.up.ended {
@@ -359,9 +421,9 @@ impl Session {
             if self.down.ended {
                 return Some(Turn::Over(self.server_left()));
             }
-            match self.down.poll_read(&mut self.server, cx) {
+            match self.down.poll_read(&mut self.server, &mut self.bells.server.context()) {
                 Poll::Pending => {
-                    self.down.poll_flush(&mut self.client, cx);
+                    self.down.poll_flush(&mut self.client, &mut self.bells.client.context());
                     return None;
                 }
                 Poll::Ready(Ok(true)) => {}
@@ -396,7 +458,7 @@ impl Session {
             return;
         }
         while machine.missing() > 0 && !down.dead {
-            std::future::poll_fn(|cx| down.poll_out(client, cx)).await;
+            down.write_all(client).await;
             down.buf.reserve(READ_LEAST);
             match server.read_buf(&mut down.buf).await {
                 Ok(count @ 1..) => down.bytes += count as u64,
@@ -414,7 +476,7 @@ impl Session {
         }
         let Self { client, down, .. } = self;
         while !down.dead && !down.out.pieces.is_empty() {
-            std::future::poll_fn(|cx| down.poll_out(client, cx)).await;
+            down.write_all(client).await;
         }
         let _ = client.shutdown().await;
     }
@@ -431,7 +493,9 @@ impl Out {
             count -= piece.len();
             self.pieces.pop_front();
         }
-        // No memory while nothing passes.
-        self.pieces = std::collections::VecDeque::new();
+        // Next to no memory while nothing passes.
+        if self.pieces.capacity() > KEPT {
+            self.pieces = std::collections::VecDeque::new();
+        }
     }
 }

@@ -22,7 +22,7 @@ use super::Parts;
 use super::account::{self, Made};
 use super::journal::Journal;
 use super::judge::Judge;
-use super::relay::{Timer, Way};
+use super::relay::{Bells, Timer, Way};
 use super::session::Session;
 use super::tape::Tape;
 use super::target::{self, Comer, Target};
@@ -339,12 +339,14 @@ async fn run(
             permit: permit.clone(),
             user,
             database: asked.database.as_str().into(),
+            last: None,
             careful: false,
         },
         tape,
         clock: Arc::clone(&parts.clock),
         ended: Box::pin(permit.ended()),
         timer: Timer::new(),
+        bells: Bells::default(),
         cancellable,
         stop,
         started: parts.clock.now(),

@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 use super::cancel::{Registered, stop_in_background};
 use super::journal::Journal;
 use super::judge::Judge;
-use super::relay::{Timer, Way};
+use super::relay::{Bells, Timer, Way};
 use super::tape::Tape;
 use super::target::StopLine;
 use crate::machine::{Broken, Machine, Note};
@@ -110,6 +110,7 @@ pub(super) struct Session {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ended: BoxFuture<'static, EndReason>,
     pub(super) timer: Timer,
+    pub(super) bells: Bells,
     pub(super) cancellable: Registered,
     pub(super) stop: StopLine,
     pub(super) started: Timestamp,

@@ -131,36 +131,48 @@ impl Tape {
     }
 }
 
-/// One note as `psql` would show it. Lines end as on a terminal.
+/// One note as `psql` would show it. Lines end as on a terminal. It is made for each statement, so
+/// that most of it is put together without the machinery of formats.
 fn write_note(out: &mut String, prompt: &str, note: &Note) {
-    let number = note.number;
-    // Writing into a String can't fail.
-    let _ = match &note.what {
-        Some(What::Query { text }) => write!(out, "{prompt}{}\r\n", lines(text.as_str())),
+    match &note.what {
+        Some(What::Query { text }) => write_line(out, &[prompt, &lines(text.as_str())]),
         Some(What::Parse { name, text }) => {
-            write!(out, "{prompt}\\parse {} {}\r\n", quoted(name.as_str()), lines(text.as_str()))
+            out.extend([prompt, "\\parse "]);
+            write_quoted(out, name.as_str());
+            write_line(out, &[" ", &lines(text.as_str())]);
         }
         Some(What::Bind { portal, statement, parameters }) => {
-            write_bind(out, prompt, portal.as_str(), statement.as_str(), parameters)
+            write_bind(out, prompt, portal.as_str(), statement.as_str(), parameters);
         }
         Some(What::Execute { portal, max_rows, bound }) => {
             if let Some(Bound { statement, parameters }) = bound {
-                let _ = write_bind(out, prompt, portal.as_str(), statement.as_str(), parameters);
+                write_bind(out, prompt, portal.as_str(), statement.as_str(), parameters);
             }
+            out.extend([prompt, "\\execute "]);
+            write_quoted(out, portal.as_str());
             match max_rows {
-                0 => write!(out, "{prompt}\\execute {:?}\r\n", portal.as_str()),
-                rows => write!(out, "{prompt}\\execute {:?} limit {rows}\r\n", portal.as_str()),
+                0 => out.push_str("\r\n"),
+                rows => write_line(out, &[" limit ", &rows.to_string()]),
             }
         }
         Some(What::Close { name, .. }) => {
-            write!(out, "{prompt}\\close {}\r\n", quoted(name.as_str()))
+            out.extend([prompt, "\\close "]);
+            write_quoted(out, name.as_str());
+            out.push_str("\r\n");
         }
-        Some(What::Call { function, .. }) => write!(out, "{prompt}\\call {function}\r\n"),
-        None => write!(out, "[of {number}] "),
-    };
+        Some(What::Call { function, .. }) => {
+            write_line(out, &[prompt, "\\call ", &function.to_string()]);
+        }
+        None => out.extend(["[of ", &note.number.to_string(), "] "]),
+    }
     if let Some(outcome) = &note.outcome {
         write_outcome(out, outcome);
     }
+}
+
+fn write_line(out: &mut String, parts: &[&str]) {
+    out.extend(parts.iter().copied());
+    out.push_str("\r\n");
 }
 
 fn write_bind(
@@ -169,37 +181,51 @@ fn write_bind(
     portal: &str,
     statement: &str,
     parameters: &Parameters,
-) -> std::fmt::Result {
-    write!(out, "{prompt}\\bind {portal:?} {statement:?} (")?;
+) {
+    out.extend([prompt, "\\bind "]);
+    write_quoted(out, portal);
+    out.push(' ');
+    write_quoted(out, statement);
+    out.push_str(" (");
     for (at, value) in parameters.iter().enumerate() {
-        let comma = if at > 0 { ", " } else { "" };
+        if at > 0 {
+            out.push_str(", ");
+        }
         match value {
-            None => write!(out, "{comma}NULL")?,
-            Some(value) => write!(out, "{comma}{value:?}")?,
+            None => out.push_str("NULL"),
+            Some(value) => write_quoted(out, value),
         }
     }
-    out.write_str(")\r\n")
+    out.push_str(")\r\n");
 }
 
 fn write_outcome(out: &mut String, outcome: &Outcome) {
     let Outcome { rows, tag, error, columns, skipped, .. } = outcome;
     for columns in columns {
-        let _ = write!(out, " {}\r\n", lines(&columns.join(" | ")));
+        write_line(out, &[" ", &lines(&columns.join(" | "))]);
     }
     if let Some(error) = error {
-        let _ = write!(out, "{}:  {}: {}\r\n", error.severity, error.code, lines(&error.message));
+        let parts = [&error.severity, ":  ", &error.code, ": ", &lines(&error.message)];
+        write_line(out, &parts);
     }
     if *skipped {
         out.push_str("(not run)\r\n");
     } else if !tag.is_empty() {
-        let _ = write!(out, "{}\r\n", lines(tag));
+        write_line(out, &[&lines(tag)]);
     } else if let Some(rows) = rows {
-        let _ = write!(out, "({rows} rows)\r\n");
+        write_line(out, &["(", &rows.to_string(), " rows)"]);
     }
 }
 
-fn quoted(name: &str) -> String {
-    format!("{name:?}")
+/// A text in quotes, with escapes for what would not show.
+fn write_quoted(out: &mut String, text: &str) {
+    let plain = |byte: u8| (0x20..0x7f).contains(&byte) && !matches!(byte, b'"' | b'\\');
+    if text.bytes().all(plain) {
+        out.extend(["\"", text, "\""]);
+    } else {
+        // Writing into a String can't fail.
+        let _ = write!(out, "{text:?}");
+    }
 }
 
 /// A text for a terminal: no control characters but line ends, which return.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use access_client::{AuthClient, ClientError, proto, with_deadline};
 use access_core::audit::{AuditError, AuditSink, Durability};
+use bytes::Bytes;
 use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -41,7 +42,7 @@ struct Cursor {
 }
 
 struct Batch {
-    events: Vec<Vec<u8>>,
+    events: Vec<Bytes>,
     last: u64,
     cursor: Cursor,
 }
@@ -151,21 +152,24 @@ impl SpoolSink {
     }
 
     /// What is handed over, under the writer of the moment and with its numbers.
-    fn named(&self, events: &[Vec<u8>]) -> Named {
+    fn named(&self, events: &[Bytes]) -> Named {
         // Nothing is copied under the lock: whoever accepts an event waits for it.
         let (writer, base) = {
             let journal = self.lock();
             (journal.writer().clone(), journal.base)
         };
         let events = match base {
-            Some(base) => events.iter().map(|json| refused::restamp(json, &writer, base)).collect(),
+            Some(base) => {
+                let restamp = |json: &Bytes| refused::restamp(json, &writer, base).into();
+                events.iter().map(restamp).collect()
+            }
             None => events.to_vec(),
         };
         Named { writer: writer.to_string(), base: base.unwrap_or(0), events }
     }
 
     /// Keeps events aside that Auth refuses for good, and tells of them.
-    async fn set_aside(&self, events: &[Vec<u8>], why: &str) {
+    async fn set_aside(&self, events: &[Bytes], why: &str) {
         for json in events {
             warn!("an audit event is refused by the auth service and kept aside: {why}");
             counter!("access_audit_refused_total").increment(1);
@@ -298,7 +302,8 @@ fn read(shared: &Shared, cursor: Cursor, most: usize) -> io::Result<Batch> {
             batch.cursor.offset = start + u64::try_from(end).unwrap_or(0);
             if line.number > acked {
                 bytes += line.json.len();
-                batch.events.push(line.json.to_vec());
+                // Cut out of what was read: nothing is copied.
+                batch.events.push(contents.slice_ref(line.json));
                 batch.last = line.number;
             }
         }
@@ -310,20 +315,20 @@ fn read(shared: &Shared, cursor: Cursor, most: usize) -> io::Result<Batch> {
     }
 }
 
-fn read_from(path: &std::path::Path, offset: u64) -> io::Result<Vec<u8>> {
+fn read_from(path: &std::path::Path, offset: u64) -> io::Result<Bytes> {
     use std::io::{Read, Seek, SeekFrom};
     let mut file = std::fs::File::open(path)?;
     file.seek(SeekFrom::Start(offset))?;
     let mut contents = Vec::new();
     file.read_to_end(&mut contents)?;
-    Ok(contents)
+    Ok(contents.into())
 }
 
 /// What one call hands over.
 struct Named {
     writer: String,
     base: u64,
-    events: Vec<Vec<u8>>,
+    events: Vec<Bytes>,
 }
 
 /// Hands events over. Gives the number, here, up to which they are stored.

@@ -91,7 +91,7 @@ pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = Found<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let rest = bytes.get(at..)?;
-        let end = rest.iter().position(|byte| *byte == b'\n')?;
+        let end = memchr::memchr(b'\n', rest)?;
         at += end + 1;
         Some(match Line::decode(rest.get(..end)?) {
             Some(line) => Found::Line(line, at),

@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use access_core::audit::events::AuditDropped;
-use access_core::audit::{AuditError, Durability, Envelope, Event, MAX_EVENT_BYTES, Stamper};
+use access_core::audit::{
+    AuditError, Durability, Envelope, EnvelopeError, Event, MAX_EVENT_BYTES, Stamper,
+};
 use access_core::time::Clock;
 use access_core::{ClusterName, Timestamp, WriterId};
 use metrics::counter;
@@ -60,23 +63,74 @@ pub(super) struct Journal {
     pub(super) cluster: ClusterName,
     pub(super) clock: Arc<dyn Clock>,
     /// Room for the lines of one write.
-    pub(super) lines: Vec<u8>,
+    pub(super) lines: Lines,
+}
+
+/// The lines of one write.
+#[derive(Default)]
+pub(super) struct Lines {
+    bytes: Vec<u8>,
+    /// Where each one's JSON is.
+    places: Vec<Range<usize>>,
+}
+
+impl Lines {
+    fn push(
+        &mut self,
+        event: &Event,
+        seq: u64,
+        origin: Option<u64>,
+        json: impl FnOnce(&mut Vec<u8>) -> Result<(), EnvelopeError>,
+    ) -> Result<(), AuditError> {
+        let place = append_line(&mut self.bytes, seq, origin, json);
+        let place = place.map_err(|err| unavailable(err.to_string()))?;
+        check_size(event, place.len())?;
+        self.places.push(place);
+        Ok(())
+    }
+
+    /// The JSON of each.
+    fn each(&self) -> impl Iterator<Item = &[u8]> {
+        self.places.iter().map(|place| self.bytes.get(place.clone()).unwrap_or_default())
+    }
+
+    /// The room, for the next ones; not if it has grown large.
+    fn cleared(mut self) -> Self {
+        if self.bytes.capacity() > KEPT {
+            return Self::default();
+        }
+        self.bytes.clear();
+        self.places.clear();
+        self
+    }
 }
 
 impl Journal {
     /// Writes events, all or none, and gives back the generation of the write.
     pub(super) fn accept(
         &mut self,
-        events: Vec<Event>,
+        events: &[Event],
         durability: Durability,
         entitled: Entitled,
     ) -> Result<u64, AuditError> {
         self.check_usable()?;
         let reserve = entitled == Entitled::All || events.iter().all(is_end);
-        let stamper = &self.stamper;
-        let envelopes: Vec<_> =
-            (0..).zip(events).map(|(ahead, event)| stamper.stamp_ahead(event, ahead)).collect();
-        self.write(&envelopes, None, reserve, durability)
+        let mut lines = std::mem::take(&mut self.lines);
+        let mut written = Ok(());
+        for (ahead, event) in (0..).zip(events) {
+            let seq = self.stamper.next_seq().saturating_add(ahead);
+            let json = |out: &mut Vec<u8>| self.stamper.append_json(event, ahead, out).map(drop);
+            written = written.and_then(|()| lines.push(event, seq, None, json));
+        }
+        let written = written.and_then(|()| self.put(&lines, reserve, durability));
+        if written.is_ok() {
+            for (event, json) in events.iter().zip(lines.each()) {
+                self.stamper.spend(self.stamper.next_seq());
+                self.open_sessions.note(event, json);
+            }
+        }
+        self.lines = lines.cleared();
+        written
     }
 
     /// Whether an event is a denial that goes to the ring, because its name has too many.
@@ -119,7 +173,7 @@ impl Journal {
             if missing > 0 {
                 let about = AuditDropped { dropped: missing, since: self.taken_at, most: None };
                 let envelope = self.stamper.stamp(about.into());
-                self.write(&[envelope], Some(event.number - 1), false, Durability::Soon)?;
+                self.write(&envelope, Some(event.number - 1))?;
                 self.dropped = self.dropped.saturating_add(missing);
                 counter!("access_audit_dropped_total").increment(missing);
                 warn!("{missing} events that strangers caused were overwritten");
@@ -127,62 +181,52 @@ impl Journal {
             }
             let time = read.time;
             let envelope = Envelope { time, extra: read.extra, ..self.stamper.stamp(read.event) };
-            self.write(&[envelope], Some(event.number), false, Durability::Soon)?;
+            self.write(&envelope, Some(event.number))?;
             self.taken = event.number;
             self.taken_at = time;
         }
         Ok(())
     }
 
-    fn write(
-        &mut self,
-        envelopes: &[Envelope],
-        origin: Option<u64>,
-        reserve: bool,
-        durability: Durability,
-    ) -> Result<u64, AuditError> {
+    /// Writes an event that has its stamp.
+    fn write(&mut self, envelope: &Envelope, origin: Option<u64>) -> Result<(), AuditError> {
         let mut lines = std::mem::take(&mut self.lines);
-        lines.clear();
-        let written = self.write_lines(&mut lines, envelopes, origin, reserve, durability);
-        if lines.capacity() <= KEPT {
-            self.lines = lines;
+        let json = |out: &mut Vec<u8>| envelope.append_json(out);
+        let written = lines
+            .push(&envelope.event, envelope.seq, origin, json)
+            .and_then(|()| self.put(&lines, false, Durability::Soon));
+        if written.is_ok() {
+            self.stamper.spend(envelope.seq);
+            for json in lines.each() {
+                self.open_sessions.note(&envelope.event, json);
+            }
         }
-        written
+        self.lines = lines.cleared();
+        written.map(drop)
     }
 
-    fn write_lines(
+    /// Appends lines to the files, all or none.
+    fn put(
         &mut self,
-        lines: &mut Vec<u8>,
-        envelopes: &[Envelope],
-        origin: Option<u64>,
+        lines: &Lines,
         reserve: bool,
         durability: Durability,
     ) -> Result<u64, AuditError> {
-        let mut places = Vec::with_capacity(envelopes.len());
-        for envelope in envelopes {
-            let place = append_line(lines, envelope.seq, origin, |out| envelope.append_json(out));
-            let place = place.map_err(|err| unavailable(err.to_string()))?;
-            check_size(envelope, place.len())?;
-            places.push(place);
-        }
-        let len = u64::try_from(lines.len()).unwrap_or(u64::MAX);
+        let bytes = lines.bytes.as_slice();
+        let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let kept = if reserve { 0 } else { self.options.reserve_bytes };
         if self.bytes().saturating_add(len) > self.options.max_bytes.saturating_sub(kept) {
             return Err(AuditError::Full);
         }
-        let mut appended = self.append(lines);
+        let mut appended = self.append(bytes);
         if let Err(Failed::Clean(err)) = &appended
             && reserve
             && files::is_full(err)
             && self.give_up_reserve()
         {
-            appended = self.append(lines);
+            appended = self.append(bytes);
         }
         appended.map_err(|failed| self.refuse(failed))?;
-        for (envelope, place) in envelopes.iter().zip(places) {
-            self.stamper.commit(envelope);
-            self.open_sessions.note(envelope, lines.get(place).unwrap_or_default());
-        }
         let file = Arc::clone(&self.active.file);
         Ok(self.written(file, durability))
     }
@@ -321,13 +365,13 @@ impl Journal {
 
 fn encode(envelope: &Envelope) -> Result<Vec<u8>, AuditError> {
     let json = envelope.to_json().map_err(|err| unavailable(err.to_string()))?;
-    check_size(envelope, json.len())?;
+    check_size(&envelope.event, json.len())?;
     Ok(json)
 }
 
-fn check_size(envelope: &Envelope, size: usize) -> Result<(), AuditError> {
+fn check_size(event: &Event, size: usize) -> Result<(), AuditError> {
     if size > MAX_EVENT_BYTES {
-        let name = envelope.event.name().to_owned();
+        let name = event.name().to_owned();
         return Err(AuditError::TooLarge { name, size, max: MAX_EVENT_BYTES });
     }
     Ok(())

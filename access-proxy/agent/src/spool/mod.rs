@@ -232,16 +232,15 @@ impl SpoolSink {
         events: Vec<Event>,
         durability: Durability,
     ) -> Result<u64, AuditError> {
-        let mut others = Vec::with_capacity(events.len());
-        for event in events {
-            if event.is_by_stranger() || journal.is_denial_too_many(&event) {
-                journal.accept_stranger(event, durability)?;
-            } else {
-                others.push(event);
-            }
+        let mut others = events;
+        let strangers: Vec<Event> = others
+            .extract_if(.., |event| event.is_by_stranger() || journal.is_denial_too_many(event))
+            .collect();
+        for event in strangers {
+            journal.accept_stranger(event, durability)?;
         }
         if !others.is_empty() {
-            journal.accept(others, durability, self.entitled)?;
+            journal.accept(&others, durability, self.entitled)?;
         }
         Ok(journal.generation)
     }

@@ -172,7 +172,7 @@ fn recover(
         taken_at,
         cluster,
         clock,
-        lines: Vec::new(),
+        lines: super::journal::Lines::default(),
     };
     if let Err(err) = journal.restore_reserve() {
         warn!("no reserve can be set aside for the audit spool: {err}");

@@ -14,8 +14,8 @@ pub(super) struct OpenSessions(BTreeMap<SessionId, serde_json::Value>);
 
 impl OpenSessions {
     /// Takes note of an event that was written.
-    pub(super) fn note(&mut self, envelope: &Envelope, json: &[u8]) {
-        match &envelope.event {
+    pub(super) fn note(&mut self, event: &Event, json: &[u8]) {
+        match event {
             Event::SessionStart(start) => self.open(&start.session.sid, json),
             // A refused one opened nothing.
             Event::DbSessionStart(start) if start.outcome.success => {
@@ -32,7 +32,7 @@ impl OpenSessions {
         if opens_or_closes(json)
             && let Ok(envelope) = Envelope::from_json(json)
         {
-            self.note(&envelope, json);
+            self.note(&envelope.event, json);
         }
     }
 

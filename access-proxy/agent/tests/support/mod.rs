@@ -575,7 +575,7 @@ impl Audit for FakeAuth {
             return Err(Status::already_exists("this audit writer belongs to another host"));
         }
         if let Some(poison) = &*self.inner.poison.lock().unwrap() {
-            let poisoned = |json: &Vec<u8>| String::from_utf8_lossy(json).contains(poison);
+            let poisoned = |json: &bytes::Bytes| String::from_utf8_lossy(json).contains(poison);
             if request.events.iter().any(poisoned) {
                 return Err(Status::invalid_argument("not an audit event"));
             }
