@@ -9,6 +9,7 @@ mod serve;
 mod session;
 mod tape;
 mod target;
+mod wanted;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::wire::CancelRequest;
 use account::Accounts;
 use cancel::Registry;
 pub(crate) use target::{greet_in_clear, greet_secured};
+pub(crate) use wanted::Refused;
 
 /// Serves databases to PostgreSQL's clients. See the [crate's documentation](crate).
 #[derive(Clone)]
