@@ -87,3 +87,7 @@ pub trait Protocol: Send + Sync + 'static {
     /// whatever must be written down at the end is written down on drop as well.
     async fn serve(&self, connection: Incoming);
 }
+
+    /// Completes when what connections that were dropped have left to be done is done: their last
+    /// events, what was made for them. Whoever stops waits for it, no longer than it likes.
+    async fn drained(&self) {}

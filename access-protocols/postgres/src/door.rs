@@ -162,4 +162,10 @@ impl std::fmt::Debug for Door {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Door").field("resource", &self.resource).finish_non_exhaustive()
     }
+    /// Completes when what connections that were dropped have left to be done is done; see
+    /// [`Protocol::drained`].
+    pub async fn drained(&self) {
+        self.server.drained().await;
+    }
+
 }

@@ -21,6 +21,7 @@ use access_core::reach::Reach;
 use access_core::recording::Recorder;
 use access_core::{Clock, Gate, ResourceKind};
 use async_trait::async_trait;
+use tokio_util::task::TaskTracker;
 
 use crate::database::Databases;
 use crate::error::PostgresError;
@@ -49,6 +50,8 @@ pub(crate) struct Parts {
     options: PostgresOptions,
     registry: Arc<Registry>,
     accounts: Arc<Accounts>,
+    /// What sessions have left to be done.
+    left: TaskTracker,
 }
 
 /// Gathers what a [`PostgresServer`] needs.
@@ -177,6 +180,7 @@ impl PostgresServerBuilder {
             options: self.options,
             registry: Arc::default(),
             accounts: Arc::default(),
+            left: TaskTracker::new(),
         };
         Ok(PostgresServer { parts: Arc::new(parts) })
     }
@@ -190,6 +194,11 @@ impl Protocol for PostgresServer {
 
     async fn serve(&self, connection: Incoming) {
         serve::serve(&self.parts, connection).await;
+    }
+
+    async fn drained(&self) {
+        self.parts.left.close();
+        self.parts.left.wait().await;
     }
 }
 

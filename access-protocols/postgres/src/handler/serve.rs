@@ -299,6 +299,7 @@ async fn run(
         cancellable,
         stop,
         started: parts.clock.now(),
+        left: parts.left.clone(),
         over: false,
     };
     session.down.out.push(first.freeze());

@@ -14,6 +14,7 @@ use access_core::tls::{
 };
 use access_core::{ClusterName, ResourceKind, ResourceRef, TraceId};
 use access_tunnel::{Flavour, OpenHeader, PendingStream, RefuseCode, Stream};
+use futures::future::join_all;
 use arc_swap::ArcSwap;
 use futures::FutureExt;
 use metrics::{counter, gauge};
@@ -24,6 +25,9 @@ use tracing::{debug, error, warn};
 
 use super::handshake::{Refused, handshake};
 use super::strangers::{Place, Strangers};
+/// How long protocols may take to clean up after connections that were cut.
+const AFTERWARDS: Duration = Duration::from_secs(15);
+
 use crate::membership::Membership;
 
 /// How much may come through all tunnels together.
@@ -158,6 +162,10 @@ impl Dispatcher {
 
     /// Takes nothing more, lets what is open end within `deadline`, and cuts the rest.
     pub(crate) async fn drain(&self, deadline: Duration) {
+        let drained = join_all(self.protocols.values().map(|served| served.protocol.drained()));
+        if tokio::time::timeout(AFTERWARDS, drained).await.is_err() {
+            warn!("what sessions have left to be done is not done in time");
+        }
         self.draining.cancel();
         self.tasks.close();
         if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
