@@ -72,7 +72,7 @@ impl AgentDaemon {
             agent = agent.protocol(Arc::new(server)).resource(ssh::document(&host, section));
         }
         if let Some(section) = db {
-            let made = databases::server(&host, gate, section, &served).await?;
+            let made = databases::server(&host, gate, section, &served, shown.clone()).await?;
             doors = Doors::open(&host, &made.server, section).await?;
             agent = agent.protocol(Arc::new(made.server.clone()));
             for database in &section.databases {

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::database::Databases;
 use crate::error::PostgresError;
+use crate::observer::DatabaseObserver;
 use crate::options::PostgresOptions;
 use crate::wire::CancelRequest;
 use account::Accounts;
@@ -50,6 +51,7 @@ pub(crate) struct Parts {
     options: PostgresOptions,
     registry: Arc<Registry>,
     accounts: Arc<Accounts>,
+    observer: Option<Arc<dyn DatabaseObserver>>,
     /// What sessions have left to be done.
     left: TaskTracker,
 }
@@ -64,11 +66,13 @@ pub struct PostgresServerBuilder {
     recorder: Option<Arc<dyn Recorder>>,
     credentials: Option<Arc<dyn TargetCredentials>>,
     databases: Option<Databases>,
+    observer: Option<Arc<dyn DatabaseObserver>>,
     options: PostgresOptions,
 }
 
 impl PostgresServer {
-    /// A builder. All but the recorder, the credentials and the options must be given.
+    /// A builder. All but the recorder, the credentials, the observer and the options must be
+    /// given.
     pub fn builder() -> PostgresServerBuilder {
         PostgresServerBuilder::default()
     }
@@ -157,6 +161,13 @@ impl PostgresServerBuilder {
         self
     }
 
+    /// Is told what sessions find of databases.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn DatabaseObserver>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
     /// Limits and deadlines.
     #[must_use]
     pub fn options(mut self, options: PostgresOptions) -> Self {
@@ -180,6 +191,7 @@ impl PostgresServerBuilder {
             options: self.options,
             registry: Arc::default(),
             accounts: Arc::default(),
+            observer: self.observer,
             left: TaskTracker::new(),
         };
         Ok(PostgresServer { parts: Arc::new(parts) })
