@@ -27,6 +27,7 @@ use crate::database::Databases;
 use crate::error::PostgresError;
 use crate::observer::DatabaseObserver;
 use crate::options::PostgresOptions;
+use crate::tls::ALPN_POSTGRESQL;
 use crate::wire::CancelRequest;
 use account::Accounts;
 use cancel::Registry;
@@ -202,6 +203,10 @@ impl PostgresServerBuilder {
 impl Protocol for PostgresServer {
     fn kind(&self) -> ResourceKind {
         ResourceKind::Database
+    }
+
+    fn alpn(&self) -> &'static [&'static [u8]] {
+        &[ALPN_POSTGRESQL]
     }
 
     async fn serve(&self, connection: Incoming) {

@@ -9,9 +9,7 @@ use access_core::audit::{AuditSink, Durability};
 use access_core::identity::SharedTrust;
 use access_core::protocol::{Admission, Incoming, Protocol};
 use access_core::time::Clock;
-use access_core::tls::{
-    ALPN_POSTGRESQL, ALPN_SSH, ClientAuth, NoteRefused, TlsError, server_config,
-};
+use access_core::tls::{ClientAuth, NoteRefused, TlsError, server_config};
 use access_core::{ClusterName, ResourceKind, ResourceRef, TraceId};
 use access_tunnel::{Flavour, OpenHeader, PendingStream, RefuseCode, Stream};
 use futures::future::join_all;
@@ -88,11 +86,7 @@ impl Dispatcher {
             .map(|protocol| {
                 let kind = protocol.kind();
                 // A client that offers no protocol is served as well.
-                let alpn: &[&[u8]] = match kind {
-                    ResourceKind::Node => &[ALPN_SSH],
-                    ResourceKind::Database => &[ALPN_POSTGRESQL],
-                    _ => &[],
-                };
+                let alpn = protocol.alpn();
                 let auth = ClientAuth::Watched(Arc::clone(&trust), Arc::new(NoteRefused));
                 let tls = server_config(auth, Arc::clone(&key) as _, Arc::clone(&clock), alpn)?;
                 Ok((kind, Served { protocol, tls: Arc::new(tls) }))
