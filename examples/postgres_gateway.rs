@@ -10,7 +10,7 @@ use access_core::{audit::MemorySink, tls::SharedKey, *};
 use access_host::{HostReach, SystemClock};
 use access_postgres::{Database, DatabaseProtocol, Databases, Door, PostgresServer, TargetAuth};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use tokio::sync::watch;
+use tokio::{net::TcpListener, sync::watch};
 
 struct Policy(watch::Sender<u64>);
 
@@ -29,6 +29,9 @@ impl PolicySource for Policy {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (clock, audit) = (Arc::new(SystemClock), Arc::new(MemorySink::new(1_000_000)));
+    let mut args = std::env::args().skip(1);
+    let listener = TcpListener::bind(args.next().unwrap_or("127.0.0.1:6432".into())).await?;
+    let target = args.next().unwrap_or("localhost:5432".into());
     let (id, cluster) = ("db/orders".parse::<ResourceRef>()?, ClusterName::new("example.com")?);
     let tls = vec![CertificateDer::from_pem_file("users.crt")?];
     let users = TrustedAuthority { kind: User, cluster: cluster.clone(), ssh: vec![], tls };
@@ -37,23 +40,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let key = Arc::new(SharedKey::new(chain, PrivateKeyDer::from_pem_file("gateway.key")?)?);
     let (protocol, auth) = (DatabaseProtocol::Postgres, TargetAuth::password_file("password"));
     let resource = Resource::new(id.clone(), [].into(), HostId::new("gateway")?);
+    let database = Database { resource, protocol, tls: None, auth, admin_database: None };
     let policy = Arc::new(Policy(watch::Sender::new(0)));
     let gate = Gate::new(policy, audit.clone(), clock.clone(), GateOptions::default());
     let server = PostgresServer::builder()
         .gate(Arc::new(gate))
-        .reach(Arc::new(HostReach::builder().route(id.clone(), "localhost:5432")?.build()?))
+        .reach(Arc::new(HostReach::builder().route(id.clone(), target)?.build()?))
         .audit(audit)
         .clock(clock)
-        .databases(Databases::new([Database {
-            resource,
-            protocol,
-            tls: None,
-            auth,
-            admin_database: None,
-        }]))
+        .databases(Databases::new([database]))
         .build()?;
     let door = Door::new(server, id, key, trust)?;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:6432").await?;
     loop {
         let (stream, client) = listener.accept().await?;
         let door = door.clone();

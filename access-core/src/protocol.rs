@@ -83,7 +83,16 @@ pub trait Protocol: Send + Sync + 'static {
     /// The kind of resource that it serves.
     fn kind(&self) -> ResourceKind;
 
+    /// What its clients offer where TLS begins (ALPN), if they offer anything.
+    fn alpn(&self) -> &'static [&'static [u8]] {
+        &[]
+    }
+
     /// Serves one connection to its end. It is dropped when the agent stops waiting for it, so
     /// whatever must be written down at the end is written down on drop as well.
     async fn serve(&self, connection: Incoming);
+
+    /// Completes when what connections that were dropped have left to be done is done: their last
+    /// events, what was made for them. Whoever stops waits for it, no longer than it likes.
+    async fn drained(&self) {}
 }

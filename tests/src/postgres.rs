@@ -248,7 +248,7 @@ fn own(path: &Path) {
 fn copy_of_template(into: &Path) {
     let kept = bin("access").with_file_name("postgres-template");
     if !kept.exists() {
-        let own_copy = kept.with_extension(std::process::id().to_string());
+        let own_copy = kept.with_extension(into.parent().unwrap().file_name().unwrap());
         let fresh = into.with_file_name("fresh");
         fs::create_dir(&fresh).unwrap();
         own(&fresh);

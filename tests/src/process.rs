@@ -98,8 +98,13 @@ impl Process {
     }
 
     /// Waits for its end and gives the exit code.
-    pub fn wait(mut self) -> Option<i32> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+    pub fn wait(self) -> Option<i32> {
+        self.wait_within(Duration::from_secs(30))
+    }
+
+    /// The same for one that takes its time.
+    pub fn wait_within(mut self, patience: Duration) -> Option<i32> {
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use access_e2e::{DbSite, PASSWORD, Postgres, Process, Way, run, without};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// Whatever is waited for.
@@ -257,4 +258,27 @@ fn what_a_killed_agent_left_is_disabled_by_the_next() {
     }
     wait_for_state(&site.pg, "alice", OFF);
     wait_for_state(&site.pg, "bob", OFF);
+}
+
+#[test]
+fn an_agent_that_is_told_to_stop_leaves_nothing_behind() {
+    if without("postgresql") {
+        return;
+    }
+    let mut site = start();
+    add_user(&site, "alice", "maker");
+    let session = stay(&site, &site.straight("alice", "alice"), "interrupted");
+    let agent = site.cluster.agent.take().unwrap();
+    agent.signal(Signal::SIGTERM);
+    // Sessions may go on for half a minute; this one would for ten.
+    assert_eq!(agent.wait_within(Duration::from_secs(60)), Some(0));
+    // Nobody is there any more who could do it later.
+    assert_eq!(state(&site.pg, "alice"), OFF);
+    assert_eq!(site.pg.executing("interrupted"), 0);
+    let ends = site.cluster.events(&["db.session.end"]);
+    assert_eq!(ends.len(), 1, "{ends:#?}");
+    assert_eq!(ends[0]["reason"], "agent stopped", "{ends:#?}");
+    let gone = site.cluster.events(&["db.session.user.deactivate"]);
+    assert!(gone.len() == 1 && gone[0]["code"] == "TDB09I", "{gone:#?}");
+    drop(session);
 }

@@ -53,7 +53,8 @@ pub struct DatabaseGrant {
     pub read_only: bool,
     /// Whether the connection may be one for replication.
     pub replication: bool,
-    /// Whether bound values are kept out of the audit log and the recording.
+    /// Whether bound values are kept out of the audit log and the recording, and the messages of the
+    /// database's errors with them.
     pub redact_parameters: bool,
     /// The commands whose statements are refused. Filled in when a session is asked for, and not
     /// for its statements.

@@ -78,7 +78,8 @@ pub struct RoleOptions {
     #[serde(default, skip_serializing_if = "is_default")]
     pub db_replication: Option<bool>,
     /// Whether the values that are bound to statements are kept out of the audit log and the
-    /// recording. One role that says yes is enough.
+    /// recording, and with them what the database says of errors, which may repeat them. One role
+    /// that says yes is enough.
     #[serde(default, skip_serializing_if = "is_default")]
     pub db_redact_parameters: Option<bool>,
 }

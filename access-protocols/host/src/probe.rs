@@ -1,12 +1,11 @@
 //! Looking whether a target is there.
 
 use std::io;
-use std::time::Duration;
 
 use access_core::reach::BoxedStream;
 use access_core::resource::ResourceRef;
 
-use crate::dial;
+use crate::dial::{self, Patience};
 use crate::reach::HostReach;
 
 /// One address of a target, at which can be looked whether the target answers.
@@ -21,16 +20,16 @@ use crate::reach::HostReach;
 pub struct Probe {
     host: String,
     port: u16,
-    deadline: Duration,
+    patience: Patience,
 }
 
 impl HostReach {
     /// The addresses of a target, in the order in which [`HostReach`] tries them; none when it has
     /// no route here.
     pub fn probes(&self, resource: &ResourceRef) -> Vec<Probe> {
-        let deadline = self.deadline();
+        let patience = self.patience();
         let route = self.route_of(resource).into_iter();
-        route.map(|(host, port)| Probe { host, port, deadline }).collect()
+        route.map(|(host, port)| Probe { host, port, patience }).collect()
     }
 }
 
@@ -45,7 +44,7 @@ impl Probe {
     /// # Errors
     /// What the system says; [`io::ErrorKind::TimedOut`] past the reach's deadline.
     pub async fn connect(&self) -> io::Result<BoxedStream> {
-        Ok(Box::new(dial::connect(&self.host, self.port, self.deadline).await?))
+        Ok(Box::new(dial::connect(&self.host, self.port, self.patience).await?))
     }
 }
 

@@ -18,11 +18,14 @@ use access_core::resource::ResourceRef;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
-use crate::dial;
+use crate::dial::{self, Patience};
 use crate::spawn::{self, Settings, SftpServer};
 
 /// How long a target has to answer.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a target may be silent whose host does not answer.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long a process has after SIGHUP before it is killed. With it, what a lock ends is over
 /// within a second.
@@ -49,7 +52,7 @@ const KILL_GRACE: Duration = Duration::from_millis(500);
 pub struct HostReach {
     settings: Arc<Settings>,
     routes: Arc<ArcSwap<Routes>>,
-    dial_deadline: Duration,
+    patience: Patience,
 }
 
 /// The addresses of each target, in the order in which they are tried.
@@ -62,7 +65,7 @@ impl HostReach {
         HostReachBuilder {
             sftp: Sftp::Executable(PathBuf::from("/proc/self/exe")),
             routes: HashMap::new(),
-            dial_deadline: DIAL_DEADLINE,
+            patience: Patience { dial: DIAL_DEADLINE, silence: SILENCE },
             kill_grace: KILL_GRACE,
         }
     }
@@ -99,7 +102,7 @@ impl HostReach {
 pub struct HostReachBuilder {
     sftp: Sftp,
     routes: Routes,
-    dial_deadline: Duration,
+    patience: Patience,
     kill_grace: Duration,
 }
 
@@ -191,7 +194,18 @@ impl HostReachBuilder {
     /// How long resolving and connecting may take together; 10 seconds unless told.
     #[must_use]
     pub fn dial_deadline(mut self, deadline: Duration) -> Self {
-        self.dial_deadline = deadline;
+        self.patience.dial = deadline;
+        self
+    }
+
+    /// After how long a connection is over from which nothing comes and whose other end does not
+    /// answer the kernel's question whether it is there: its host is off, or the way to it broken.
+    /// A minute unless told. A program that hangs on a host that is well is not noticed this way,
+    /// and what is on its way to a host that vanishes is repeated for as long as the kernel does, a
+    /// quarter of an hour.
+    #[must_use]
+    pub fn silence(mut self, silence: Duration) -> Self {
+        self.patience.silence = silence;
         self
     }
 
@@ -218,7 +232,7 @@ impl HostReachBuilder {
         Ok(HostReach {
             settings: Arc::new(Settings { sftp, grace: self.kill_grace }),
             routes: Arc::new(ArcSwap::from_pointee(self.routes)),
-            dial_deadline: self.dial_deadline,
+            patience: self.patience,
         })
     }
 }
@@ -249,14 +263,14 @@ impl Reach for HostReach {
                     let source = io::Error::new(io::ErrorKind::PermissionDenied, reason);
                     return Err(ReachError::Io { what: connecting(&host, port), source });
                 }
-                stream = dial::connect(&host, port, self.dial_deadline) => stream,
+                stream = dial::connect(&host, port, self.patience) => stream,
             };
             match stream.and_then(|stream| Ok((stream.peer_addr()?, stream))) {
                 Ok((addr, stream)) => {
-                    let deadline = self.dial_deadline;
+                    let patience = self.patience;
                     return Ok(Connected {
                         stream: permit.guard(Box::new(stream)),
-                        place: Some(Arc::new(Dialled { host, addr, deadline })),
+                        place: Some(Arc::new(Dialled { host, addr, patience })),
                         next: (at + 1 < count).then_some(at + 1),
                     });
                 }
@@ -279,7 +293,7 @@ fn connecting(host: &str, port: u16) -> String {
 struct Dialled {
     host: String,
     addr: SocketAddr,
-    deadline: Duration,
+    patience: Patience,
 }
 
 #[async_trait]
@@ -294,7 +308,7 @@ impl Place for Dialled {
 
     async fn dial_to_stop(&self) -> Result<BoxedStream, ReachError> {
         let Self { addr, .. } = self;
-        match dial::connect(&addr.ip().to_string(), addr.port(), self.deadline).await {
+        match dial::connect(&addr.ip().to_string(), addr.port(), self.patience).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(source) => Err(ReachError::Io { what: format!("connecting to {addr}"), source }),
         }
@@ -309,8 +323,8 @@ impl HostReach {
         addresses.map(|address| (address.host.clone(), address.port)).collect()
     }
 
-    pub(crate) const fn deadline(&self) -> Duration {
-        self.dial_deadline
+    pub(crate) const fn patience(&self) -> Patience {
+        self.patience
     }
 
     fn addresses_of(&self, permit: &Permit) -> Result<Vec<Address>, ReachError> {

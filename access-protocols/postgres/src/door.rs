@@ -14,17 +14,17 @@ use access_core::tls::{
     server_config,
 };
 use access_core::{Clock, ResourceRef};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::handler::PostgresServer;
-use crate::prelude::{self, Opened};
+use crate::handler::{PostgresServer, Refused};
+use crate::prelude::{self, Opened, take_leave};
 use crate::tls::ALPN_POSTGRESQL;
+use crate::wire::{Failure, sqlstate};
 
-/// How long a client that was refused has to read why, and the most bytes that it may still send.
+/// How long a client whose certificate was refused has to read the alert.
 const LEAVE: Duration = Duration::from_secs(5);
-const LEAVE_BYTES: u64 = 256 * 1024;
 
 /// The front door of one database: a client's first words, TLS, and who shows which certificate.
 ///
@@ -80,23 +80,32 @@ impl Door {
     ///
     /// # Errors
     /// What kept it from becoming a session before it asked for one; the client has been told as
-    /// far as that is possible. A certificate that is not good has left an event.
+    /// far as that is possible. First words that are none, or do not come, and a certificate that is
+    /// not good have left an event.
     pub async fn serve<S>(&self, stream: S, client_addr: Option<SocketAddr>) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let deadline = self.server.options().startup_deadline;
-        let stream = match prelude::open(stream, deadline).await? {
+        let opened = match prelude::open(stream, deadline).await {
+            Err(err) if err.kind() == io::ErrorKind::TimedOut => {
+                let failure = Failure::fatal(sqlstate::PROTOCOL_VIOLATION, err.to_string());
+                self.record_words(&failure, client_addr).await;
+                return Err(err);
+            }
+            opened => opened?,
+        };
+        let stream = match opened {
             Opened::Tls(stream) => {
                 let accept = noting(self.tls.accept(stream).into_fallible());
                 match timeout(deadline, accept).await? {
                     (Ok(stream), _) => stream,
-                    (Err((err, stream)), noted) => {
+                    (Err((err, mut stream)), noted) => {
                         if let Some(refused) = noted.or_else(|| RefusedCertificate::unproven(&err))
                         {
                             self.record(&refused, client_addr).await;
                         }
-                        take_leave(stream).await;
+                        drop(timeout(LEAVE, take_leave(&mut stream)).await);
                         return Err(err);
                     }
                 }
@@ -105,7 +114,10 @@ impl Door {
                 self.server.cancel(&request, client_addr).await;
                 return Ok(());
             }
-            Opened::Closed => return Ok(()),
+            Opened::Refused(failure) => {
+                self.record_words(&failure, client_addr).await;
+                return Ok(());
+            }
         };
         let connection = stream.get_ref().1;
         let peer = match peer_identity(connection, &self.trust, self.clock.now()) {
@@ -129,6 +141,14 @@ impl Door {
         Ok(())
     }
 
+    /// Writes down that a client's first words were refused.
+    async fn record_words(&self, failure: &Failure, client_addr: Option<SocketAddr>) {
+        let resource = &self.resource;
+        Refused { who: None, login: None, resource, client_addr }
+            .record(&self.audit, failure)
+            .await;
+    }
+
     /// Writes down that a certificate was refused, which holds whether that can be written or not.
     async fn record(&self, refused: &RefusedCertificate, client: Option<SocketAddr>) {
         let event = refused.event(&self.resource, client).into();
@@ -138,18 +158,14 @@ impl Door {
     }
 }
 
-/// Ends a connection so that the alert which says why arrives: to close on bytes that nobody has
-/// read would reset it, and the alert would be lost with it.
-async fn take_leave<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
-    let leave = async {
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream.take(LEAVE_BYTES), &mut tokio::io::sink()).await
-    };
-    drop(timeout(LEAVE, leave).await);
-}
-
 impl std::fmt::Debug for Door {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Door").field("resource", &self.resource).finish_non_exhaustive()
     }
+    /// Completes when what connections that were dropped have left to be done is done; see
+    /// [`Protocol::drained`].
+    pub async fn drained(&self) {
+        self.server.drained().await;
+    }
+
 }

@@ -80,6 +80,7 @@ mod door;
 mod error;
 mod handler;
 mod machine;
+mod observer;
 mod options;
 #[doc(hidden)]
 pub mod oracle;
@@ -95,6 +96,7 @@ pub use database::{Database, DatabaseProtocol, Databases, PasswordSource, Target
 pub use door::Door;
 pub use error::PostgresError;
 pub use handler::{PostgresServer, PostgresServerBuilder};
+pub use observer::DatabaseObserver;
 pub use options::PostgresOptions;
 pub use probe::probe;
 pub use tls::{ALPN_POSTGRESQL, TargetTls, TlsMode};

@@ -18,6 +18,10 @@ use crate::wire::{self, CancelRequest, Failure, First, Startup, sqlstate};
 /// The content type of a TLS handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
+/// How long a client that was refused has to read why, and the most bytes that it may still send.
+const LEAVE: Duration = Duration::from_secs(2);
+const LEAVE_BYTES: u64 = 256 * 1024;
+
 /// Whether first bytes are a PostgreSQL client's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recognised {
@@ -38,10 +42,15 @@ pub enum Recognised {
 /// assert_eq!(recognise(b"SSH-2.0-"), Recognised::No);
 /// ```
 pub fn recognise(first: &[u8]) -> Recognised {
-    // A length below 10,000, then a code or version 3.
+    // A length that is far too much is to be told: nobody else begins so.
+    if let Some(length @ [0, ..]) = first.first_chunk::<4>()
+        && u32::from_be_bytes(*length) as usize > wire::MAX_STARTUP
+    {
+        return Recognised::Yes;
+    }
+    // A length, then a code or version 3.
     let plausible = |at: usize, byte: u8| match at {
-        0 | 1 => byte == 0,
-        2 => byte <= (wire::MAX_STARTUP >> 8) as u8,
+        0 => byte == 0,
         4 => byte == 0 || byte == 4,
         5 => byte == 3 || byte == 210,
         _ => true,
@@ -59,8 +68,8 @@ pub enum Opened<S> {
     Tls(Prefixed<S>),
     /// A wish to have a query cancelled. No answer is expected.
     Cancel(CancelRequest),
-    /// Nothing: the client was told why, or left.
-    Closed,
+    /// Nothing. The client was told this.
+    Refused(Failure),
 }
 
 /// Speaks with a client until it begins with TLS, or wants a query cancelled.
@@ -112,9 +121,20 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<Op
             Err(err) => Failure::fatal(sqlstate::PROTOCOL_VIOLATION, err.to_string()),
         };
         stream.write_all(&wire::encode::error_response(&failure)).await?;
-        stream.shutdown().await?;
-        return Ok(Opened::Closed);
+        drop(tokio::time::timeout(LEAVE, take_leave(&mut stream)).await);
+        return Ok(Opened::Refused(failure));
     }
+}
+
+/// Ends a connection so that what was said last arrives: to close on bytes that nobody has read
+/// would reset it, and that would be lost with it.
+pub(crate) async fn take_leave<S>(stream: &mut S) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(LEAVE_BYTES), &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 /// What a client wants of a connection on which it needs no encryption.
@@ -237,7 +257,7 @@ mod tests {
         assert_eq!(bytes, [22, 3, 1]);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_cancel_is_handed_over_and_clear_text_refused() {
         let (mut client, server) = tokio::io::duplex(1024);
         let request = CancelRequest::new(7, [1, 2, 3, 4]);
@@ -252,10 +272,12 @@ mod tests {
         {
             let (mut client, server) = tokio::io::duplex(1024);
             client.write_all(&bytes).await.unwrap();
-            assert!(matches!(open(server, PATIENCE).await.unwrap(), Opened::Closed));
+            let Opened::Refused(failure) = open(server, PATIENCE).await.unwrap() else {
+                panic!("not refused")
+            };
             let mut answer = Vec::new();
             client.read_to_end(&mut answer).await.unwrap();
-            assert_eq!(answer[0], b'E');
+            assert_eq!(answer, wire::encode::error_response(&failure));
         }
     }
 
@@ -314,5 +336,8 @@ mod tests {
         assert_eq!(recognise(b"GET / HTTP/1.1"), Recognised::No);
         assert_eq!(recognise(&[0, 0, 0, 8, 9]), Recognised::No);
         assert_eq!(recognise(&[0, 0, 0, 80, 0, 3, 0, 0, b'u']), Recognised::Yes);
+        // Far too long.
+        assert_eq!(recognise(&[0, 1, 144]), Recognised::More);
+        assert_eq!(recognise(&[0, 1, 144, 0]), Recognised::Yes);
     }
 }

@@ -45,6 +45,21 @@ async fn stderr(gateway: &Gateway, account: &str) -> String {
     text(&gateway.run(account, "select 1").await.stderr)
 }
 
+/// Waits for the event of a connection that came to nothing, of that user, and looks at it.
+async fn refused(gateway: &Gateway, user: &str, login: Option<&str>, why: &str) {
+    let event = gateway.wait_for(|event| match event {
+        Event::Auth(auth) => {
+            auth.user.as_str() == user
+                && auth.login.as_ref().map(|login| login.as_str()) == login
+                && auth.outcome.error.as_ref().is_some_and(|error| error.as_str().contains(why))
+        }
+        _ => false,
+    });
+    let event = serde_json::to_value(event.await).unwrap();
+    assert!(event["success"] == false && event["addr.remote"].is_string(), "{event:#}");
+    assert_eq!((&event["server_hostname"], &event["proto"]), (&"orders".into(), &"db".into()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_and_the_unwelcome_are_told_why() {
     let pg = Postgres::start();
@@ -58,6 +73,16 @@ async fn strangers_and_the_unwelcome_are_told_why() {
     let said = answer(clear).await;
     assert_eq!(field(&said, b'C'), "28000");
     assert!(field(&said, b'M').contains("TLS is required"));
+    refused(&gateway, "unknown", None, "TLS is required").await;
+    // Messages before their time, and before TLS; and a client that says half of something.
+    let mut early = gateway.tcp().await;
+    early.write_all(b"Q\0\0\0\x0dselect 1\0").await.unwrap();
+    assert_eq!(field(&answer(early).await, b'C'), "08P01");
+    refused(&gateway, "unknown", None, "invalid length of startup packet").await;
+    let mut half = gateway.tcp().await;
+    half.write_all(&startup(&[("user", "reader")])[..9]).await.unwrap();
+    assert!(answer(half).await.is_empty());
+    refused(&gateway, "unknown", None, "the client says nothing").await;
     let dir = gateway.dir.path().display();
     let nobody = format!(
         "host=localhost hostaddr=127.0.0.1 port={} user=reader dbname=postgres \
@@ -69,16 +94,28 @@ async fn strangers_and_the_unwelcome_are_told_why() {
     let said = text(&psql.await.unwrap().stderr);
     assert!(said.contains("requires a client certificate"), "{said}");
     assert!(said.contains("access db login"), "{said}");
-    assert!(gateway.sink.names().contains(&"auth".to_owned()));
+    refused(&gateway, "unknown", Some("reader"), "requires a client certificate").await;
 
     // Bad beginnings within TLS.
     let version_2 = [&[0, 0, 0, 8, 0, 2, 0, 0][..]].concat();
-    let cases: [(Vec<u8>, &str, &str); 5] = [
-        (vec![0, 1, 134, 160], "08P01", "invalid length of startup packet: 100000"),
+    let cases: [(Vec<u8>, &str, &str); 8] = [
+        (
+            [&[0, 1, 134, 160][..], &[b'x'; 99_996]].concat(),
+            "08P01",
+            "invalid length of startup packet: 100000",
+        ),
         (vec![0xff; 4], "08P01", "invalid length of startup packet"),
         (version_2, "0A000", "unsupported frontend protocol 2.0"),
         (startup(&[("database", "x")]), "28000", "no PostgreSQL user name"),
         (Vec::new(), "08P01", "no startup packet was sent in time"),
+        (startup(&[("user", "reader")])[..9].to_vec(), "08P01", "was sent in time"),
+        // A query, before a session is asked for.
+        (
+            b"Q\0\0\0\x0dselect 1\0".to_vec(),
+            "08P01",
+            "invalid length of startup packet: 1358954496",
+        ),
+        (startup(&[("user", "a\nb")]), "28000", "login"),
     ];
     for (bytes, code, message) in cases {
         let mut raw = gateway.raw().await;
@@ -86,7 +123,10 @@ async fn strangers_and_the_unwelcome_are_told_why() {
         raw.flush().await.unwrap();
         let said = answer(raw).await;
         assert_eq!(field(&said, b'C'), code);
-        assert!(field(&said, b'M').contains(message), "{}", field(&said, b'M'));
+        let told = field(&said, b'M');
+        assert!(told.contains(message), "{told}");
+        let login = bytes.ends_with(b"a\nb\0\0").then_some("a\nb");
+        refused(&gateway, "alice", login, &told).await;
     }
 
     // Denied by the gate, before anything is dialled.
@@ -104,6 +144,7 @@ async fn strangers_and_the_unwelcome_are_told_why() {
     let served: Vec<_> = databases.all().iter().map(|db| (**db).clone()).collect();
     databases.replace([]);
     assert_eq!(stderr(&gateway, "alice").await, said);
+    refused(&gateway, "alice", Some("alice"), "access denied").await;
     databases.replace(served);
     // What only the database knows is in its own words.
     let said = stderr(&gateway, "nobody").await;

@@ -261,3 +261,69 @@ async fn a_row_that_has_begun_is_ended_before_the_client_is_told_why() {
     assert_eq!(text(&locked_in_mid_row(&[]).await), "");
     assert_eq!(text(&locked_in_mid_row(&rest[..5000]).await), text(&rest[..5000]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_nobody_knows_pass_both_ways() {
+    let (gateway, listener) = scripted().await;
+    let ((mut client, _), mut server) = tokio::join!(begin(&gateway, 0), greet(&listener));
+    let unknown = |body: &[u8]| message(b'~', body);
+    // A short one, one that spans many reads, and what is known after them.
+    let sent = [unknown(b"from a later version"), unknown(&[7; 300_000])].concat();
+    let up = async {
+        client.write_all(&sent).await.unwrap();
+        client.write_all(&message(b'Q', b"select 1\0")).await.unwrap();
+        client.flush().await.unwrap();
+    };
+    let taken = async {
+        let mut taken = vec![0; sent.len()];
+        server.read_exact(&mut taken).await.unwrap();
+        taken
+    };
+    let both = async { tokio::join!(up, taken) };
+    let ((), taken) = tokio::time::timeout(PATIENCE, both).await.unwrap();
+    assert!(taken == sent, "what was sent is not what came");
+    assert_eq!(query(&mut server).await, "select 1");
+    let back = [sent, message(b'C', b"SELECT 1\0"), message(b'Z', b"I")].concat();
+    let down = server.write_all(&back);
+    let both = async { tokio::join!(down, until(&mut client, b"Z\0\0\0\x05I")) };
+    let (down, seen) = tokio::time::timeout(PATIENCE, both).await.unwrap();
+    down.unwrap();
+    assert!(seen == back, "what was answered is not what came");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_reads_nothing_stops_the_client_and_fills_no_memory() {
+    const MOST: usize = 48 << 20;
+    let (gateway, listener) = scripted().await;
+    let ((mut client, _), mut server) = tokio::join!(begin(&gateway, 0), greet(&listener));
+    client.write_all(&message(b'Q', b"copy t from stdin\0")).await.unwrap();
+    client.flush().await.unwrap();
+    query(&mut server).await;
+    server.write_all(&message(b'G', &[0, 0, 0])).await.unwrap();
+    assert_eq!(until(&mut client, &message(b'G', &[0, 0, 0])).await.len(), 8);
+    let before = common::resident();
+    let rows = message(b'd', &[b'x'; 64 * 1024]);
+    let mut sent = 0;
+    // Once nothing moves for a second, all that lies between is full.
+    loop {
+        let rest = &rows[sent % rows.len()..];
+        let written = tokio::time::timeout(Duration::from_secs(1), client.write(rest)).await;
+        let Ok(written) = written else { break };
+        sent += written.unwrap();
+        assert!(sent < MOST, "{sent} bytes were taken from a client, and nobody reads them");
+    }
+    let grown = common::resident().saturating_sub(before);
+    assert!(grown < 16 << 10, "{grown} KiB were kept of {sent} bytes");
+    // It goes on where it stopped, once the database reads.
+    let drain = async {
+        let mut gone = 0;
+        let mut buf = vec![0; 1 << 20];
+        while gone < sent {
+            let read = server.read(&mut buf).await.unwrap();
+            assert!(read > 0, "after {gone} of {sent} bytes");
+            gone += read;
+        }
+    };
+    let flush = async { client.flush().await.unwrap() };
+    tokio::time::timeout(PATIENCE, async { tokio::join!(drain, flush) }).await.unwrap();
+}

@@ -377,3 +377,45 @@ async fn pgbench_runs_in_every_mode_and_nothing_is_lost() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_functions_and_what_is_closed_are_told() {
+    let pg = Postgres::start();
+    let gateway = Gateway::before(&pg).await;
+    let file = gateway.dir.path().join("object");
+    std::fs::write(&file, vec![b'o'; 20_000]).unwrap();
+    // libpq calls functions by the fast path for this: it makes an object, opens and writes it.
+    let import = format!("\\lo_import '{}'\n\\lo_list\n", file.display());
+    let (psql, stdin) = typed(&gateway, "reader", &import).await;
+    drop(stdin);
+    let (said, errors) = finish(psql).await;
+    assert!(said.contains("lo_import ") && errors.is_empty(), "{said} {errors}");
+    assert_eq!(pg.sql("select sum(length(lo_get(oid))) from pg_largeobject_metadata"), "20000");
+    gateway.wait_for(|event| matches!(event, Event::DbSessionEnd(_))).await;
+    let events = gateway.events();
+    let calls: Vec<_> =
+        events.iter().filter(|event| event["event"] == "db.session.postgres.function").collect();
+    // By their numbers, as they are called.
+    let oid = |name: &str| pg.sql(&format!("select '{name}'::regproc::oid::int"));
+    for name in ["lo_creat", "lo_open", "lowrite", "lo_close"] {
+        let oid: u64 = oid(name).parse().unwrap();
+        let call = calls.iter().find(|call| call["function_oid"] == oid);
+        let call = call.unwrap_or_else(|| panic!("no call of {name}: {calls:#?}"));
+        assert!(call["success"] == true && call["user"] == "alice", "{call:#}");
+    }
+    assert!(calls.iter().all(|call| call["statement"].is_u64()), "{calls:#?}");
+
+    // A prepared statement that is dropped is closed by its name.
+    let client = gateway.connect("reader").await;
+    let statement = client.prepare("select $1::int").await.unwrap();
+    client.query(&statement, &[&1_i32]).await.unwrap();
+    drop(statement);
+    client.simple_query("select 'after'").await.unwrap();
+    drop(client);
+    let closed = gateway.wait_for(|event| matches!(event, Event::DbPostgresClose(_))).await;
+    let closed = serde_json::to_value(closed).unwrap();
+    let events = gateway.events();
+    let parsed = events.iter().find(|event| event["query"] == "select $1::int").unwrap();
+    assert_eq!(closed["statement_name"], parsed["statement_name"], "{closed:#}");
+    assert_eq!((&closed["sid"], &closed["user"]), (&parsed["sid"], &"alice".into()), "{closed:#}");
+}

@@ -25,6 +25,9 @@ pub enum Recognised {
 pub enum Outcome {
     /// It was served to its end.
     Done,
+    /// What it said is nothing that could be served, for this reason. The client was told; the front
+    /// writes it down, as often as it does for one source.
+    Refused(String),
     /// It goes on as TLS, and is routed by SNI and ALPN.
     Tls(ClientStream),
 }

@@ -58,21 +58,38 @@ impl Front {
                 counter!("access_proxy_routed_total", "to" => "redirect").increment(1);
                 web::redirect(Prefixed::new(buffer, stream), deadline).await;
             }
-            Some(First::Tls) => self.serve_tls(stream, buffer, client).await,
+            Some(First::Tls) => {
+                self.serve_tls(stream, buffer, client).await;
+            }
             Some(First::Prelude(prelude)) => {
                 counter!("access_proxy_routed_total", "to" => prelude.name()).increment(1);
                 let passage = self.underway.until_end();
                 let outcome = prelude.serve(Prefixed::new(buffer, stream), client).await;
                 drop(passage);
-                if let Outcome::Tls(stream) = outcome {
-                    let (buffer, stream) = stream.into_parts();
-                    self.serve_tls(stream, BytesMut::from(buffer), client).await;
+                let refused = match outcome {
+                    Outcome::Done => None,
+                    Outcome::Refused(why) => Some(why),
+                    Outcome::Tls(stream) => {
+                        let (buffer, stream) = stream.into_parts();
+                        let began = self.serve_tls(stream, BytesMut::from(buffer), client).await;
+                        (!began).then(|| "TLS was asked for, and not begun".to_owned())
+                    }
+                };
+                if let Some(why) = refused {
+                    let now = self.parts.clock.now();
+                    self.unserved.note_refused(prelude.name(), &why, client, now).await;
                 }
             }
         }
     }
 
-    async fn serve_tls(&self, mut stream: TcpStream, mut buffer: BytesMut, client: SocketAddr) {
+    /// Serves what should be TLS. Says whether it began as that.
+    async fn serve_tls(
+        &self,
+        mut stream: TcpStream,
+        mut buffer: BytesMut,
+        client: SocketAddr,
+    ) -> bool {
         let deadline = self.options.limits.handshake;
         let route = read_route(&mut stream, &mut buffer, &self.parts.cluster, deadline).await;
         let label = match &route {
@@ -85,7 +102,7 @@ impl Front {
         };
         counter!("access_proxy_routed_total", "to" => label).increment(1);
         match route {
-            None => {}
+            None => return false,
             Some(Route::Auth) => self.lead_to_auth(stream, buffer, client).await,
             Some(Route::Resource(target)) => {
                 self.lead_to_resource(stream, buffer, &target, client).await;
@@ -97,6 +114,7 @@ impl Front {
             Some(Route::Peer) => refuse_name(stream).await,
             Some(Route::Web) => self.serve_web(Prefixed::new(buffer, stream)).await,
         }
+        true
     }
 
     async fn lead_to_auth(&self, mut stream: TcpStream, buffer: BytesMut, client: SocketAddr) {

@@ -1,4 +1,4 @@
-//! Names that nobody serves: who asks for them, in the log and in the audit trail.
+//! What nobody serves, names and first words: who asks for it, in the log and in the audit trail.
 //!
 //! A client that asks by server name for what is not there can be told so by an alert of TLS alone:
 //! the proxy has no certificate for the name with which it could say more. Whoever looks for the
@@ -19,7 +19,7 @@ use crate::limits::Rate;
 /// As many of one source are written down at once, and as many a second after that.
 const RATE: (u32, u32) = (10, 1);
 
-/// Writes down who asks for what nobody serves.
+/// Writes down who asks for what nobody serves. Names and words of one source count together.
 #[derive(Debug)]
 pub(crate) struct Unserved {
     audit: Option<Arc<dyn AuditSink>>,
@@ -40,7 +40,6 @@ impl Unserved {
             return;
         }
         info!(%client, "nobody serves {kind}/{label}, or its agent is not connected");
-        let Some(audit) = &self.audit else { return };
         let event = Auth {
             outcome: Outcome::failed(format_args!(
                 "there is no {kind}/{label}, or its agent is not connected to this proxy"
@@ -54,8 +53,38 @@ impl Unserved {
                 kind => kind.as_str().into(),
             }),
         };
+        self.write(event).await;
+    }
+
+    /// What a client said in a protocol was refused for this reason.
+    pub(crate) async fn note_refused(
+        &self,
+        protocol: &'static str,
+        why: &str,
+        client: SocketAddr,
+        now: Timestamp,
+    ) {
+        counter!("access_proxy_malformed_total", "protocol" => protocol).increment(1);
+        if !self.rate.take(client.ip(), now) {
+            debug!(%client, protocol, "refused: {why}");
+            return;
+        }
+        info!(%client, protocol, "refused: {why}");
+        let event = Auth {
+            outcome: Outcome::failed(why),
+            user: "unknown".into(),
+            login: None,
+            addr_remote: Some(Text::of(client)),
+            server_hostname: None,
+            proto: Some(protocol.into()),
+        };
+        self.write(event).await;
+    }
+
+    async fn write(&self, event: Auth) {
+        let Some(audit) = &self.audit else { return };
         if let Err(err) = audit.accept(event.into(), Durability::Soon).await {
-            warn!(%err, "a name that nobody serves could not be written down");
+            warn!(%err, "what nobody serves could not be written down");
         }
     }
 }

@@ -60,6 +60,29 @@ impl Prelude for Parrot {
     }
 }
 
+/// Lets in who asks for TLS, and refuses all others.
+struct Usher;
+
+#[async_trait]
+impl Prelude for Usher {
+    fn name(&self) -> &'static str {
+        "usher"
+    }
+
+    fn recognise(&self, first: &[u8]) -> Recognised {
+        Recognised::by_mark(first, b"USHER")
+    }
+
+    async fn serve(&self, mut stream: ClientStream, _: SocketAddr) -> Outcome {
+        let mut asked = [0; 6];
+        stream.read_exact(&mut asked).await.unwrap();
+        match asked[5] {
+            b'+' => Outcome::Tls(stream),
+            _ => Outcome::Refused("there is no such seat".into()),
+        }
+    }
+}
+
 struct Site {
     addr: SocketAddr,
     auth: TcpListener,
@@ -98,7 +121,7 @@ impl Site {
             host_key,
             auth: AuthUpstream::new(vec![("127.0.0.1".into(), auth.local_addr().unwrap().port())]),
             tunnels: Arc::clone(&tunnels),
-            preludes: vec![Arc::new(Parrot)],
+            preludes: vec![Arc::new(Parrot), Arc::new(Usher)],
             pages: WebPages::new(&PingInfo::new("example.com", Vec::new())).unwrap(),
             clock: clock.clone(),
         };
@@ -224,6 +247,38 @@ async fn who_asks_for_what_nobody_serves_is_written_down() {
     assert_eq!(site.ask(&hello("nobody.node.example.com")).await, UNRECOGNIZED_NAME);
     let event = serde_json::to_value(site.sink.envelopes().last().unwrap()).unwrap();
     assert!(event["server_hostname"] == "nobody" && event["proto"] == "ssh", "{event:#}");
+}
+
+#[tokio::test]
+async fn first_words_that_come_to_nothing_are_written_down() {
+    let limits = Limits { handshake: Duration::from_millis(100), ..Limits::default() };
+    let site = Site::start(FrontOptions { limits, ..FrontOptions::default() }).await;
+    for (said, why) in
+        [("USHER-", "there is no such seat"), ("USHER+", "TLS was asked for, and not begun")]
+    {
+        assert_eq!(site.ask(said.as_bytes()).await, b"");
+        let wait = site.sink.wait_for(|event| match event {
+            access_core::audit::Event::Auth(auth) => {
+                auth.outcome.error.as_ref().is_some_and(|error| error.as_str() == why)
+            }
+            _ => false,
+        });
+        let event = within(wait).await;
+        assert!(event.event.is_by_stranger());
+        let event = serde_json::to_value(&event).unwrap();
+        assert!(event["proto"] == "usher" && event["user"] == "unknown", "{event:#}");
+        assert!(event["success"] == false && event["addr.remote"].is_string(), "{event:#}");
+    }
+    for _ in 0..15 {
+        assert_eq!(site.ask(b"USHER-").await, b"");
+    }
+    let mut seen = 0;
+    let tenth = site.sink.wait_for(|_| {
+        seen += 1;
+        seen == 10
+    });
+    within(tenth).await;
+    assert_eq!(site.sink.envelopes().len(), 10, "one source fills no log");
 }
 
 #[tokio::test]

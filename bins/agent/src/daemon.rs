@@ -26,7 +26,6 @@ use crate::{databases, ssh};
 pub struct AgentDaemon {
     agent: Arc<Agent>,
     doors: Doors,
-    databases: Shown,
     watch: Option<Watch>,
     dynamic: Option<Dynamic>,
 }
@@ -72,7 +71,7 @@ impl AgentDaemon {
             agent = agent.protocol(Arc::new(server)).resource(ssh::document(&host, section));
         }
         if let Some(section) = db {
-            let made = databases::server(&host, gate, section, &served).await?;
+            let made = databases::server(&host, gate, section, &served, shown.clone()).await?;
             doors = Doors::open(&host, &made.server, section).await?;
             agent = agent.protocol(Arc::new(made.server.clone()));
             for database in &section.databases {
@@ -95,7 +94,7 @@ impl AgentDaemon {
         };
         let host = agent.host().membership().host_id();
         info!(%host, cluster = %agent.host().membership().cluster(), "the agent is up");
-        Ok(Self { agent, doors, databases: shown, watch, dynamic })
+        Ok(Self { agent, doors, watch, dynamic })
     }
 
     /// Completes when what it serves can be reached through a proxy.
@@ -109,16 +108,14 @@ impl AgentDaemon {
         }
     }
 
-    /// Has labels be those of another configuration, at once and in the cluster.
+    /// Has the node's labels be those of another configuration, at once and in the cluster. What it
+    /// says of databases takes a restart, all of it: what is shown of one is what sessions are decided
+    /// by.
     pub fn relabel(&self) -> impl Fn(&Config) -> Result<(), Exit> + Send + use<> {
-        let (host, databases) = (self.agent.host().clone(), self.databases.clone());
+        let host = self.agent.host().clone();
         move |config| {
-            let Enabled { ssh, db } = enabled(config)?;
-            if let Some(section) = ssh {
+            if let Some(section) = enabled(config)?.ssh {
                 host.advertise(ssh::document(&host, section));
-            }
-            for database in db.into_iter().flat_map(|section| &section.databases) {
-                databases.show(databases::document(&host, database)?);
             }
             Ok(())
         }

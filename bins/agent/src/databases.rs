@@ -13,6 +13,9 @@ use access_postgres::{
     self as postgres, Databases, PostgresError, PostgresServer, TargetAuth, TargetTls,
 };
 
+use crate::health::Shown;
+use crate::observed::Observed;
+
 /// The databases that a configuration names.
 pub(crate) fn resources(section: &DbSection) -> Result<Vec<ResourceRef>, Exit> {
     let mut resources = Vec::new();
@@ -63,6 +66,7 @@ pub(crate) async fn server(
     gate: Arc<Gate>,
     section: &DbSection,
     served: &Databases,
+    shown: Shown,
 ) -> Result<Serving, Exit> {
     let credentials = host.database_credentials();
     let reach = HostReach::builder().build().map_err(Exit::failed)?;
@@ -127,6 +131,7 @@ pub(crate) async fn server(
         .credentials(Arc::new(credentials.clone()))
         .clock(host.membership().clock())
         .databases(served.clone())
+        .observer(Arc::new(Observed { shown, clock: host.membership().clock() }))
         .build()
         .map_err(Exit::failed)?;
     Ok(Serving { server, databases: served.clone(), reach, credentials })

@@ -26,6 +26,9 @@ const DRAIN: Duration = Duration::from_secs(30);
 pub(crate) struct Doors(Vec<(TcpListener, Door)>);
 
 impl Doors {
+/// How long it may take to clean up after those that were cut.
+const AFTERWARDS: Duration = Duration::from_secs(15);
+
     /// Binds the ports that the configuration names.
     pub(crate) async fn open(
         host: &Host,
@@ -95,3 +98,4 @@ async fn serve(listener: TcpListener, door: Door, stop: CancellationToken) {
     drop(tokio::time::timeout(DRAIN, ended).await);
     open.shutdown().await;
 }
+    drop(tokio::time::timeout(AFTERWARDS, door.drained()).await);

@@ -45,6 +45,8 @@ struct Shows {
     shown: u64,
     /// When its health was last written.
     told: Option<Timestamp>,
+    /// What the last session came to nothing for, until one is let in.
+    amiss: Option<String>,
 }
 
 impl Shown {
@@ -57,14 +59,15 @@ impl Shown {
     pub(crate) fn show(&self, mut document: DbDocument) {
         let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
         let name = document.metadata.name.clone();
-        let mut told = None;
+        let (mut told, mut amiss) = (None, None);
         if let Some(known) = documents.get(&name) {
             document.spec.health = known.document.spec.health.clone();
             told = document.spec.health.checked_at;
+            amiss.clone_from(&known.amiss);
         }
         (self.advertise)(document.clone());
         let shown = self.changes.borrow().wrapping_add(1);
-        documents.insert(name, Shows { document, shown, told });
+        documents.insert(name, Shows { document, shown, told, amiss });
         self.changes.send_replace(shown);
     }
 
@@ -81,10 +84,34 @@ impl Shown {
         documents.iter().map(|(name, entry)| (name.clone(), entry.shown)).collect()
     }
 
-    /// Notes what was found, and shows it if it is news.
-    fn found(&self, name: &str, health: Health) {
+    /// A session came to nothing, for what no look finds.
+    pub(crate) fn turned_away(&self, name: &str, why: &str, now: Timestamp) {
+        self.note_amiss(name, Some(presentable(why)));
+        self.found(name, healthy(now));
+    }
+
+    /// A session was let in.
+    pub(crate) fn let_in(&self, name: &str, now: Timestamp) {
+        if self.note_amiss(name, None) {
+            self.found(name, healthy(now));
+        }
+    }
+
+    /// Says whether something was amiss before.
+    fn note_amiss(&self, name: &str, why: Option<String>) -> bool {
+        let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = documents.get_mut(name);
+        entry.is_some_and(|entry| std::mem::replace(&mut entry.amiss, why).is_some())
+    }
+
+    /// Notes what was found, and shows it if it is news. What answers, and lets nobody in, is not
+    /// well.
+    fn found(&self, name: &str, mut health: Health) {
         let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = documents.get_mut(name) else { return };
+        if let (HealthStatus::Healthy, Some(amiss)) = (health.status, &entry.amiss) {
+            (health.status, health.message) = (HealthStatus::Unhealthy, amiss.clone());
+        }
         let before = std::mem::replace(&mut entry.document.spec.health, health);
         let now = &entry.document.spec.health;
         let same = (before.status, &before.message) == (now.status, &now.message);
@@ -186,6 +213,10 @@ impl Watch {
     }
 }
 
+const fn healthy(now: Timestamp) -> Health {
+    Health { status: HealthStatus::Healthy, message: String::new(), checked_at: Some(now) }
+}
+
 /// A message as a document takes it: short, and without what could steer a terminal.
 fn presentable(why: &str) -> String {
     let mut text: String =
@@ -241,6 +272,40 @@ mod tests {
         assert_eq!(told[5].spec.health.message, "b");
         assert_eq!(told[6].metadata.labels["env"], "prod");
         shown.found("another", Health::default());
+    }
+
+    #[test]
+    fn what_answers_and_lets_nobody_in_is_unhealthy_until_it_does() {
+        let (shown, told) = shown();
+        shown.show(document());
+        let at = Timestamp::from_secs;
+        let last = || {
+            let health = told.lock().unwrap().last().unwrap().spec.health.clone();
+            (health.status, health.message)
+        };
+        let well = (HealthStatus::Healthy, String::new());
+        shown.found("roach", healthy(at(1000)));
+        shown.let_in("roach", at(1001));
+        assert_eq!((last(), told.lock().unwrap().len()), (well.clone(), 2), "no news");
+        shown.turned_away("roach", "it takes no certificate\n", at(1002));
+        let amiss = "it takes no certificate\u{fffd}".to_owned();
+        assert_eq!(last(), (HealthStatus::Unhealthy, amiss.clone()));
+        // A look finds nothing, and new labels change nothing.
+        shown.found("roach", healthy(at(1030)));
+        shown.show(document());
+        shown.found("roach", healthy(at(1060)));
+        assert_eq!(last(), (HealthStatus::Unhealthy, amiss));
+        // What a look finds is said before that.
+        let down = Health {
+            status: HealthStatus::Unhealthy,
+            message: "down".into(),
+            checked_at: Some(at(1090)),
+        };
+        shown.found("roach", down);
+        assert_eq!(last().1, "down");
+        shown.let_in("roach", at(1100));
+        assert_eq!(last(), well);
+        shown.turned_away("another", "nobody shows it", at(1101));
     }
 
     #[tokio::test]

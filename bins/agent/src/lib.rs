@@ -6,6 +6,7 @@ mod doors;
 mod dynamic;
 mod gate;
 mod health;
+mod observed;
 mod ssh;
 
 pub use daemon::AgentDaemon;

@@ -1,5 +1,6 @@
 //! What PostgreSQL's clients say at the front door before TLS.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +51,8 @@ impl Prelude for PostgresPrelude {
                 }
                 Outcome::Done
             }
-            Ok(Opened::Closed) => Outcome::Done,
+            Ok(Opened::Refused(failure)) => Outcome::Refused(failure.message),
+            Err(err) if err.kind() == io::ErrorKind::TimedOut => Outcome::Refused(err.to_string()),
             Err(err) => {
                 debug!(%client, "a PostgreSQL client left: {err}");
                 Outcome::Done

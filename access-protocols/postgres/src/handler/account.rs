@@ -293,7 +293,9 @@ impl Made {
     /// Gives the account up: when nobody has it any more, it is disabled or dropped.
     pub(super) async fn release(mut self) {
         if let Some(inner) = self.0.take() {
-            inner.release().await;
+            // It goes on when nobody waits for it any more.
+            let done = inner.parts.left.clone().spawn(inner.release());
+            drop(done.await);
         }
     }
 }
@@ -303,7 +305,7 @@ impl Drop for Made {
         if let Some(inner) = self.0.take()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(inner.release());
+            inner.parts.left.clone().spawn_on(inner.release(), &runtime);
         }
     }
 }

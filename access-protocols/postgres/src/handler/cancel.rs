@@ -2,7 +2,6 @@
 //! process and the session's client know.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -156,13 +155,10 @@ impl Drop for Registered {
     }
 }
 
-/// Stops what a session is doing, without waiting for it.
-pub(super) fn stop_in_background(stop: StopLine) {
-    tokio::spawn(async move {
-        let done: Result<io::Result<()>, _> =
-            tokio::time::timeout(std::time::Duration::from_secs(5), stop.cancel()).await;
-        if let Ok(Err(err)) = done {
-            tracing::debug!(%err, "a query could not be cancelled");
-        }
-    });
+/// Stops what a session is doing. Nobody waits for it.
+pub(super) async fn stop(line: StopLine) {
+    let done = tokio::time::timeout(std::time::Duration::from_secs(5), line.cancel()).await;
+    if let Ok(Err(err)) = done {
+        tracing::debug!(%err, "a query could not be cancelled");
+    }
 }

@@ -9,6 +9,7 @@ mod serve;
 mod session;
 mod tape;
 mod target;
+mod wanted;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,14 +21,18 @@ use access_core::reach::Reach;
 use access_core::recording::Recorder;
 use access_core::{Clock, Gate, ResourceKind};
 use async_trait::async_trait;
+use tokio_util::task::TaskTracker;
 
 use crate::database::Databases;
 use crate::error::PostgresError;
+use crate::observer::DatabaseObserver;
 use crate::options::PostgresOptions;
+use crate::tls::ALPN_POSTGRESQL;
 use crate::wire::CancelRequest;
 use account::Accounts;
 use cancel::Registry;
 pub(crate) use target::{greet_in_clear, greet_secured};
+pub(crate) use wanted::Refused;
 
 /// Serves databases to PostgreSQL's clients. See the [crate's documentation](crate).
 #[derive(Clone)]
@@ -47,6 +52,9 @@ pub(crate) struct Parts {
     options: PostgresOptions,
     registry: Arc<Registry>,
     accounts: Arc<Accounts>,
+    observer: Option<Arc<dyn DatabaseObserver>>,
+    /// What sessions have left to be done.
+    left: TaskTracker,
 }
 
 /// Gathers what a [`PostgresServer`] needs.
@@ -59,11 +67,13 @@ pub struct PostgresServerBuilder {
     recorder: Option<Arc<dyn Recorder>>,
     credentials: Option<Arc<dyn TargetCredentials>>,
     databases: Option<Databases>,
+    observer: Option<Arc<dyn DatabaseObserver>>,
     options: PostgresOptions,
 }
 
 impl PostgresServer {
-    /// A builder. All but the recorder, the credentials and the options must be given.
+    /// A builder. All but the recorder, the credentials, the observer and the options must be
+    /// given.
     pub fn builder() -> PostgresServerBuilder {
         PostgresServerBuilder::default()
     }
@@ -152,6 +162,13 @@ impl PostgresServerBuilder {
         self
     }
 
+    /// Is told what sessions find of databases.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn DatabaseObserver>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
     /// Limits and deadlines.
     #[must_use]
     pub fn options(mut self, options: PostgresOptions) -> Self {
@@ -175,6 +192,8 @@ impl PostgresServerBuilder {
             options: self.options,
             registry: Arc::default(),
             accounts: Arc::default(),
+            observer: self.observer,
+            left: TaskTracker::new(),
         };
         Ok(PostgresServer { parts: Arc::new(parts) })
     }
@@ -186,8 +205,17 @@ impl Protocol for PostgresServer {
         ResourceKind::Database
     }
 
+    fn alpn(&self) -> &'static [&'static [u8]] {
+        &[ALPN_POSTGRESQL]
+    }
+
     async fn serve(&self, connection: Incoming) {
         serve::serve(&self.parts, connection).await;
+    }
+
+    async fn drained(&self) {
+        self.parts.left.close();
+        self.parts.left.wait().await;
     }
 }
 

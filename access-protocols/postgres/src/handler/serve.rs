@@ -4,17 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access_core::audit::Text;
 use access_core::audit::events::{
-    Auth, DbSessionStart, DbSessionStartCode, DbTarget, Outcome, SessionContext,
+    DbSessionStart, DbSessionStartCode, DbTarget, Outcome, SessionContext,
 };
-use access_core::audit::{Durability, Text};
 use access_core::ids::TraceId;
 use access_core::policy::{Action, Context, Target as Aim};
 use access_core::protocol::Incoming;
 use access_core::reach::BoxedStream;
 use access_core::recording::{RecordingKind, RecordingMeta};
 use access_core::role::CreateDbUserMode;
-use access_core::{Login, Permit, ResourceRef, SessionId, UserName, VerifiedIdentity};
+use access_core::{Login, Permit, SessionId, VerifiedIdentity};
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 
@@ -26,9 +26,10 @@ use super::relay::{Bells, Timer, Way};
 use super::session::Session;
 use super::tape::Tape;
 use super::target::{self, Comer, Target};
+use super::wanted::{Refused, Wanted, denied, not_allowed};
 use crate::database::Database;
 use crate::machine::{Asked, Machine, Watch};
-use crate::prelude::{Wish, wish};
+use crate::prelude::{Wish, take_leave, wish};
 use crate::wire::{Failure, encode, sqlstate};
 
 /// How long a client has to take the reason for which it gets no session.
@@ -47,39 +48,43 @@ pub(super) async fn serve(parts: &Arc<Parts>, connection: Incoming) {
         connection;
     let mut buf = BytesMut::new();
     let wish = tokio::time::timeout(parts.options.startup_deadline, wish(&mut stream, &mut buf));
-    let startup = match wish.await {
-        Ok(Ok(Ok(Wish::Session { startup, .. }))) => startup,
+    let asked = match wish.await {
+        Ok(Ok(Ok(Wish::Session { startup, .. }))) => Asked::new(startup),
         Ok(Ok(Ok(Wish::Cancel(request)))) => {
             parts.cancel(&request, client_addr).await;
             return;
         }
-        Ok(Ok(Err(failure))) => return refuse(stream, &failure).await,
+        Ok(Ok(Err(failure))) => Err(failure),
         Ok(Err(err)) => {
             tracing::debug!(%err, %trace_id, "a database client left before it asked for anything");
             return;
         }
         Err(_) => {
-            let failure =
-                Failure::fatal(sqlstate::PROTOCOL_VIOLATION, "no startup packet was sent in time");
+            Err(Failure::fatal(sqlstate::PROTOCOL_VIOLATION, "no startup packet was sent in time"))
+        }
+    };
+    let login = asked.as_ref().ok().map(|asked| asked.user.clone());
+    let wanted = asked.and_then(|asked| Wanted::new(parts, peer.as_ref(), asked, &resource));
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
+        Err(failure) => {
+            let refused = Refused {
+                who: peer.as_ref().map(VerifiedIdentity::name),
+                login: login.as_deref(),
+                resource: &resource,
+                client_addr,
+            };
+            refused.record(&parts.audit, &failure).await;
             return refuse(stream, &failure).await;
         }
     };
-    let caller = Caller { client_addr, trace_id, session };
-    let asked = match Asked::new(startup) {
-        Ok(asked) => asked,
-        Err(failure) => return refuse(stream, &failure).await,
-    };
-    let Some(who) = peer else {
-        let failure = no_certificate(parts, &asked, resource.name.as_str(), client_addr).await;
-        return refuse(stream, &failure).await;
-    };
     drop(admission);
-    let Some(database) = parts.databases.get(&resource) else {
-        tracing::warn!(%resource, "a connection for a database that is not served here");
-        return refuse(stream, &not_allowed(NOT_ALLOWED, &asked, &resource)).await;
-    };
-    match begin(parts, &who, &asked, &database, &caller).await {
-        Ok(begun) => run(parts, stream, buf, asked, &database, begun).await,
+    let caller = Caller { client_addr, trace_id, session };
+    match begin(parts, &wanted, &caller).await {
+        Ok(begun) => {
+            let Wanted { asked, database, .. } = wanted;
+            run(parts, stream, buf, asked, &database, begun).await;
+        }
         Err(failure) => refuse(stream, &failure).await,
     }
 }
@@ -90,50 +95,9 @@ async fn refuse(mut stream: BoxedStream, failure: &Failure) {
     let told = async {
         stream.write_all(&encode::error_response(failure)).await?;
         stream.flush().await?;
-        stream.shutdown().await
+        take_leave(&mut stream).await
     };
     let _ = tokio::time::timeout(PARTING, told).await;
-}
-
-fn denied(message: impl Into<String>) -> Failure {
-    Failure::fatal(sqlstate::INVALID_AUTHORIZATION, message)
-}
-
-/// What [`Reason::public`](access_core::policy::Reason::public) says of what is denied or absent.
-const NOT_ALLOWED: &str = "access denied, or there is no such thing";
-
-/// A denial, which looks the same for a database that is not there.
-fn not_allowed(why: &str, asked: &Asked, database: &ResourceRef) -> Failure {
-    let failure = denied(why);
-    if why != NOT_ALLOWED {
-        return failure;
-    }
-    failure.hint(format!(
-        "ask for a role that allows the database {} (db_labels), the user {} (db_users) and the \
-         database name {} (db_names)",
-        database.name, asked.user, asked.database
-    ))
-}
-
-async fn no_certificate(
-    parts: &Parts,
-    asked: &Asked,
-    database: &str,
-    client: Option<SocketAddr>,
-) -> Failure {
-    let event = Auth {
-        outcome: Outcome::failed("no client certificate"),
-        user: "".into(),
-        login: Some(asked.user.as_str().into()),
-        addr_remote: client.map(Text::of),
-        server_hostname: Some(database.into()),
-        proto: Some("db".into()),
-    };
-    if let Err(err) = parts.audit.accept(event.into(), Durability::Soon).await {
-        tracing::warn!(%err, "a refusal could not be recorded");
-    }
-    denied("connection requires a client certificate of the cluster")
-        .hint("log in, and have one made for the database: access db login")
 }
 
 /// A session that may be, with a database that is ready for it.
@@ -147,22 +111,15 @@ struct Begun {
     account: Option<Made>,
 }
 
-async fn begin(
-    parts: &Arc<Parts>,
-    who: &VerifiedIdentity,
-    asked: &Asked,
-    database: &Arc<Database>,
-    caller: &Caller,
-) -> Result<Begun, Failure> {
-    let bad_name = |err: access_core::ids::IdError| denied(err.to_string());
-    let user = Login::new(&asked.user).map_err(bad_name)?;
+async fn begin(parts: &Arc<Parts>, wanted: &Wanted<'_>, caller: &Caller) -> Result<Begun, Failure> {
+    let Wanted { who, asked, user, database, .. } = wanted;
     let action = Action::Database { user: user.clone(), database: asked.database.clone() };
     let aim = Aim::Resource(database.resource.clone());
     let context = Context {
         client_addr: caller.client_addr.map(|addr| addr.ip()),
         trace_id: Some(caller.trace_id.clone()),
     };
-    let mut journal = journal(parts, who, &user, asked, database, caller)?;
+    let mut journal = journal(parts, wanted, caller);
     let permit = match parts.gate.authorize(who, action, aim, context).await {
         Ok(permit) => permit,
         Err(err) => {
@@ -176,7 +133,8 @@ async fn begin(
     journal.redacted = permit.grant().database.redact_parameters;
     match open(parts, &permit, database, asked, &mut journal).await {
         Ok((target, tape, account)) => {
-            Ok(Begun { permit, target, journal, user, number: caller.session, tape, account })
+            let (user, number) = (user.clone(), caller.session);
+            Ok(Begun { permit, target, journal, user, number, tape, account })
         }
         Err((failure, why)) => {
             let event = start_event(&journal, asked, DbSessionStartCode::Denied, why, "off");
@@ -244,17 +202,10 @@ async fn open(
     Ok((target, tape, account))
 }
 
-fn journal(
-    parts: &Parts,
-    who: &VerifiedIdentity,
-    user: &Login,
-    asked: &Asked,
-    database: &Database,
-    caller: &Caller,
-) -> Result<Journal, Failure> {
-    let name = UserName::new(who.name()).map_err(|err| denied(err.to_string()))?;
+fn journal(parts: &Parts, wanted: &Wanted<'_>, caller: &Caller) -> Journal {
+    let Wanted { who, name, asked, user, database } = wanted;
     let session = SessionContext {
-        user: name,
+        user: name.clone(),
         login: Some(user.clone()),
         sid: SessionId::from_random(rand::random()),
         server_id: database.resource.host.clone(),
@@ -272,13 +223,13 @@ fn journal(
         db_name: Some(asked.database.as_str().into()),
         db_user: Some(asked.user.as_str().into()),
     };
-    Ok(Journal {
+    Journal {
         audit: Arc::clone(&parts.audit),
         session: session.into(),
         db: db.into(),
         redacted: true,
         deadline: parts.options.audit_deadline,
-    })
+    }
 }
 
 fn start_event(
@@ -350,6 +301,7 @@ async fn run(
         cancellable,
         stop,
         started: parts.clock.now(),
+        left: parts.left.clone(),
         over: false,
     };
     session.down.out.push(first.freeze());

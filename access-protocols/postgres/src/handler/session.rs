@@ -11,8 +11,9 @@ use access_core::recording::RecordingError;
 use access_core::{Clock, Timestamp};
 use futures::future::BoxFuture;
 use tokio::io::AsyncWriteExt;
+use tokio_util::task::TaskTracker;
 
-use super::cancel::{Registered, stop_in_background};
+use super::cancel::{Registered, stop};
 use super::journal::Journal;
 use super::judge::Judge;
 use super::relay::{Bells, Timer, Way};
@@ -114,6 +115,8 @@ pub(super) struct Session {
     pub(super) cancellable: Registered,
     pub(super) stop: StopLine,
     pub(super) started: Timestamp,
+    /// What it leaves to be done when it is dropped.
+    pub(super) left: TaskTracker,
     /// Its end is written.
     pub(super) over: bool,
 }
@@ -124,7 +127,7 @@ impl Session {
         let cause = self.relay().await;
         tracing::debug!(?cause, sid = self.journal.session.sid.as_str(), "a database session ends");
         if !matches!(cause, Cause::Client | Cause::Server(_)) && self.machine.is_busy() {
-            stop_in_background(self.stop.clone());
+            self.left.spawn(stop(self.stop.clone()));
         }
         if let Cause::Broken(broken @ (Broken::Client(_) | Broken::Server(_))) = &cause {
             let (session, db) = (self.journal.session.clone(), self.journal.db.clone());
@@ -180,19 +183,20 @@ impl Drop for Session {
             return;
         }
         self.machine.tell(&mut self.notes);
-        if self.machine.is_busy() && tokio::runtime::Handle::try_current().is_ok() {
-            stop_in_background(self.stop.clone());
-        }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            if self.machine.is_busy() {
+                self.left.spawn_on(stop(self.stop.clone()), &runtime);
+            }
             let notes = std::mem::take(&mut self.notes);
             let event = self.end_event("agent stopped".into(), self.tape.kept());
             let journal = self.journal.clone();
-            runtime.spawn(async move {
+            let tell = async move {
                 if let Err(err) = journal.accept(notes).await {
                     tracing::warn!(%err, "the last statements of a session could not be recorded");
                 }
                 journal.note(event).await;
-            });
+            };
+            self.left.spawn_on(tell, &runtime);
         }
     }
 }

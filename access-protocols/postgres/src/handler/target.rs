@@ -57,11 +57,13 @@ pub(super) struct NotReady {
     pub(super) why: String,
     /// Another address may do better.
     elsewhere: bool,
+    /// Every session would come to the same: what is wrong is between the database and the cluster.
+    amiss: bool,
 }
 
 impl NotReady {
     fn new(failure: Failure, why: impl ToString, elsewhere: bool) -> Self {
-        Self { failure, why: why.to_string(), elsewhere }
+        Self { failure, why: why.to_string(), elsewhere, amiss: false }
     }
 }
 
@@ -103,6 +105,25 @@ fn admin_startup(database: &Database, name: &Login) -> Bytes {
 
 /// Connects to the first address of the permit's target at which a session can be had.
 pub(super) async fn connect(
+    parts: &Parts,
+    permit: &Permit,
+    database: &Database,
+    comer: Comer<'_>,
+) -> Result<Target, NotReady> {
+    let connected = connect_in_turn(parts, permit, database, comer).await;
+    if let Some(observer) = &parts.observer {
+        match &connected {
+            Ok(_) => observer.lets_in(&database.resource.id),
+            Err(err) if err.amiss => {
+                observer.turns_away(&database.resource.id, &err.failure.message);
+            }
+            Err(_) => {}
+        }
+    }
+    connected
+}
+
+async fn connect_in_turn(
     parts: &Parts,
     permit: &Permit,
     database: &Database,
@@ -398,7 +419,8 @@ fn tls_failed(host: &str, err: &io::Error) -> NotReady {
         _ => format!("no TLS with the database: {err}"),
     };
     let elsewhere = inner.is_none();
-    NotReady::new(Failure::fatal(sqlstate::CONNECTION_FAILURE, message), err, elsewhere)
+    let failure = Failure::fatal(sqlstate::CONNECTION_FAILURE, message);
+    NotReady { amiss: !elsewhere, ..NotReady::new(failure, err, elsewhere) }
 }
 
 fn cert_refused(alert: AlertDescription) -> NotReady {
@@ -410,7 +432,7 @@ fn cert_refused(alert: AlertDescription) -> NotReady {
         "its administrator must have it trust the cluster's authority: \
          accessctl auth export --type=db-client",
     );
-    NotReady::new(failure, format!("TLS alert {alert:?}"), false)
+    NotReady { amiss: true, ..NotReady::new(failure, format!("TLS alert {alert:?}"), false) }
 }
 
 /// In TLS 1.3 a server refuses a client's certificate after the handshake.

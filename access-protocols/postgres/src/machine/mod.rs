@@ -71,7 +71,7 @@ pub(crate) enum Broken {
 pub(crate) struct Watch {
     /// Whether it may only read.
     pub(crate) read_only: bool,
-    /// Whether bound values are kept out of the notes.
+    /// Whether bound values are kept out of the notes, and what the server says of errors.
     pub(crate) redact: bool,
     /// Whether the columns of results are noted.
     pub(crate) columns: bool,

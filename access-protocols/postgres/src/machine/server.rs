@@ -185,6 +185,7 @@ impl Machine {
                 progress.refused = true;
                 reported(instead.get(Head::LEN..).unwrap_or_default())
             }
+            None if self.watch.redact => error.without_message(),
             None => error,
         };
         progress.error = Some(error);

@@ -19,6 +19,11 @@ impl Reported {
     pub(crate) fn is_fatal(&self) -> bool {
         matches!(self.severity.as_str(), "FATAL" | "PANIC")
     }
+
+    /// Without what the server says in words of its own, which may repeat what was bound.
+    pub(crate) fn without_message(self) -> Self {
+        Self { message: "not shown".into(), detail: None, hint: None, ..self }
+    }
 }
 
 impl std::fmt::Display for Reported {

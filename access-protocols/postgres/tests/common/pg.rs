@@ -60,7 +60,7 @@ fn template(into: &Path) {
         run(as_postgres(&bin("initdb"))
             .args(["-A", "trust", "--no-sync", "-U", "postgres", "-D"])
             .arg(&data));
-        let own_copy = kept.with_extension(std::process::id().to_string());
+        let own_copy = kept.with_extension(fresh.path().file_name().unwrap());
         run(Command::new("cp").arg("-a").arg(&data).arg(&own_copy));
         if std::fs::rename(&own_copy, &kept).is_err() {
             std::fs::remove_dir_all(&own_copy).unwrap();
@@ -162,6 +162,6 @@ impl Drop for Postgres {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -173,6 +173,10 @@ impl Protocol for SshServer {
         ResourceKind::Node
     }
 
+    fn alpn(&self) -> &'static [&'static [u8]] {
+        &[access_core::tls::ALPN_SSH]
+    }
+
     async fn serve(&self, connection: Incoming) {
         let Incoming { stream, peer, resource, client_addr, trace_id, admission, .. } = connection;
         let Some(node) = (self.parts.node)(&resource) else {

@@ -1,15 +1,16 @@
 //! Which denials come so fast that they are kept like strangers' events.
 //!
 //! Who was removed holds a certificate until it expires. Whatever is asked with it is denied, and
-//! each denial is an event: without a bound they could fill the spool, which then takes nothing
-//! from anybody.
+//! each denial is an event, or two: without a bound they could fill the spool, which then takes
+//! nothing from anybody. So could somebody whose sessions come to nothing for another reason, and
+//! who tries without end.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use access_core::Timestamp;
 use access_core::audit::Event;
-use access_core::audit::events::AccessDecisionCode;
+use access_core::audit::events::{AccessDecisionCode, DbSessionStartCode, DbSessionUserCreateCode};
 
 /// How many denials of one name have a place of their own in [`WINDOW`].
 const MOST: u32 = 60;
@@ -30,14 +31,10 @@ impl Denials {
 
     /// Whether an event is one denial too many.
     pub(super) fn is_too_many(&mut self, event: &Event, now: Timestamp) -> bool {
-        let Event::AccessDecision(decision) = event else { return false };
-        if decision.code != AccessDecisionCode::Denied {
-            return false;
-        }
+        let Some(name) = denied(event) else { return false };
         if now < self.since || now.since(self.since) >= WINDOW {
             *self = Self::new(now);
         }
-        let name = decision.user.as_str();
         if !self.by_name.contains_key(name) {
             if self.by_name.len() >= MAX_NAMES {
                 return true;
@@ -51,10 +48,29 @@ impl Denials {
     }
 }
 
+/// Whose session or request an event says did not come about.
+fn denied(event: &Event) -> Option<&str> {
+    match event {
+        Event::AccessDecision(decision) if decision.code == AccessDecisionCode::Denied => {
+            Some(decision.user.as_str())
+        }
+        Event::DbSessionStart(start) if start.code == DbSessionStartCode::Denied => {
+            Some(start.session.user.as_str())
+        }
+        Event::DbSessionUserCreate(made) if made.code == DbSessionUserCreateCode::Failed => {
+            Some(made.session.user.as_str())
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use access_core::audit::List;
-    use access_core::audit::events::AccessDecision;
+    use access_core::audit::events::{
+        AccessDecision, DbSessionStart, DbSessionUserCreate, DbTarget, Outcome, SessionContext,
+    };
+    use access_core::{HostId, SessionId, UserName};
 
     use super::*;
 
@@ -73,6 +89,79 @@ mod tests {
             trace_id: None,
         }
         .into()
+    }
+
+    fn session(user: &str) -> SessionContext {
+        SessionContext {
+            user: UserName::new(user).unwrap(),
+            login: None,
+            sid: SessionId::from_random([7; 16]),
+            server_id: HostId::new("h-1").unwrap(),
+            server_hostname: None,
+            proto: "db".into(),
+            addr_remote: None,
+            addr_local: None,
+            user_roles: List::default(),
+            trace_id: None,
+        }
+    }
+
+    fn db() -> DbTarget {
+        DbTarget {
+            db_service: "orders".into(),
+            db_protocol: "postgres".into(),
+            db_uri: None,
+            db_name: None,
+            db_user: None,
+        }
+    }
+
+    fn start(code: DbSessionStartCode, user: &str) -> Event {
+        DbSessionStart {
+            code,
+            session: session(user).into(),
+            db: db().into(),
+            outcome: Outcome::failed("denied"),
+            application_name: None,
+            replication: None,
+            session_recording: None,
+        }
+        .into()
+    }
+
+    fn account(code: DbSessionUserCreateCode, user: &str) -> Event {
+        DbSessionUserCreate {
+            code,
+            session: session(user).into(),
+            db: db().into(),
+            outcome: Outcome::failed("no admin user"),
+            username: user.into(),
+            roles: List::default(),
+        }
+        .into()
+    }
+
+    #[test]
+    fn database_sessions_that_come_to_nothing_count_with_the_denials() {
+        let now = Timestamp::from_secs(1000);
+        let mut denials = Denials::new(now);
+        let attempt = [
+            decision(AccessDecisionCode::Denied, "mallory"),
+            start(DbSessionStartCode::Denied, "mallory"),
+            account(DbSessionUserCreateCode::Failed, "mallory"),
+        ];
+        for number in 0..MOST {
+            let event = &attempt[number as usize % attempt.len()];
+            assert!(!denials.is_too_many(event, now), "{number}");
+        }
+        assert!(attempt.iter().all(|event| denials.is_too_many(event, now)));
+        assert!(!denials.is_too_many(&start(DbSessionStartCode::Denied, "alice"), now));
+        for event in [
+            start(DbSessionStartCode::Started, "mallory"),
+            account(DbSessionUserCreateCode::Created, "mallory"),
+        ] {
+            assert!(!denials.is_too_many(&event, now), "what came about is never overwritten");
+        }
     }
 
     #[test]

@@ -9,11 +9,10 @@ use access_core::audit::{AuditSink, Durability};
 use access_core::identity::SharedTrust;
 use access_core::protocol::{Admission, Incoming, Protocol};
 use access_core::time::Clock;
-use access_core::tls::{
-    ALPN_POSTGRESQL, ALPN_SSH, ClientAuth, NoteRefused, TlsError, server_config,
-};
+use access_core::tls::{ClientAuth, NoteRefused, TlsError, server_config};
 use access_core::{ClusterName, ResourceKind, ResourceRef, TraceId};
 use access_tunnel::{Flavour, OpenHeader, PendingStream, RefuseCode, Stream};
+use futures::future::join_all;
 use arc_swap::ArcSwap;
 use futures::FutureExt;
 use metrics::{counter, gauge};
@@ -24,6 +23,9 @@ use tracing::{debug, error, warn};
 
 use super::handshake::{Refused, handshake};
 use super::strangers::{Place, Strangers};
+/// How long protocols may take to clean up after connections that were cut.
+const AFTERWARDS: Duration = Duration::from_secs(15);
+
 use crate::membership::Membership;
 
 /// How much may come through all tunnels together.
@@ -84,11 +86,7 @@ impl Dispatcher {
             .map(|protocol| {
                 let kind = protocol.kind();
                 // A client that offers no protocol is served as well.
-                let alpn: &[&[u8]] = match kind {
-                    ResourceKind::Node => &[ALPN_SSH],
-                    ResourceKind::Database => &[ALPN_POSTGRESQL],
-                    _ => &[],
-                };
+                let alpn = protocol.alpn();
                 let auth = ClientAuth::Watched(Arc::clone(&trust), Arc::new(NoteRefused));
                 let tls = server_config(auth, Arc::clone(&key) as _, Arc::clone(&clock), alpn)?;
                 Ok((kind, Served { protocol, tls: Arc::new(tls) }))
@@ -158,6 +156,10 @@ impl Dispatcher {
 
     /// Takes nothing more, lets what is open end within `deadline`, and cuts the rest.
     pub(crate) async fn drain(&self, deadline: Duration) {
+        let drained = join_all(self.protocols.values().map(|served| served.protocol.drained()));
+        if tokio::time::timeout(AFTERWARDS, drained).await.is_err() {
+            warn!("what sessions have left to be done is not done in time");
+        }
         self.draining.cancel();
         self.tasks.close();
         if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
