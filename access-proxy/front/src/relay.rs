@@ -10,8 +10,10 @@ use access_tunnel::Stream;
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
 
-/// The most that is read from the client at once.
+/// The least and the most that is read from the client at once.
+const READ_LEAST: usize = 2 * 1024;
 const READ: usize = 64 * 1024;
 
 /// The most chunks of a tunnel, and about the most bytes, that are written to the client at once.
@@ -45,6 +47,8 @@ struct Relay {
     up: Half,
     down: Down,
     spare: BytesMut,
+    /// How much to read at once.
+    chunk: usize,
     passed: Passed,
 }
 
@@ -82,6 +86,7 @@ impl Relay {
             up: Half { pending: first, state: State::Open },
             down: Down::default(),
             spare: BytesMut::new(),
+            chunk: READ_LEAST,
             passed: Passed::default(),
         }
     }
@@ -120,24 +125,22 @@ impl Relay {
 
     /// Reads from the client. A buffer is taken only once there is something to read.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
-        loop {
-            ready!(self.tcp.poll_read_ready(cx))?;
-            self.spare.reserve(READ);
-            match self.tcp.try_read_buf(&mut self.spare) {
-                Ok(0) => {
-                    self.spare = BytesMut::new();
-                    return Poll::Ready(Ok(None));
-                }
-                Ok(n) => {
-                    let bytes = self.spare.split_to(n).freeze();
-                    return Poll::Ready(Ok(Some(bytes)));
-                }
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
-                    self.spare = BytesMut::new();
-                }
-                Err(err) => return Poll::Ready(Err(err)),
-            }
+        let mut read = Poll::Pending;
+        let mut room = 0;
+        if self.tcp.poll_read_ready(cx)?.is_ready() {
+            self.spare.reserve(self.chunk);
+            room = self.spare.capacity() - self.spare.len();
+            // Unlike `try_read_buf` it knows after a short read that there is no more for now.
+            read = poll_read_buf(Pin::new(&mut self.tcp), cx, &mut self.spare)?;
         }
+        let Poll::Ready(n @ 1..) = read else {
+            (self.spare, self.chunk) = (BytesMut::new(), READ_LEAST);
+            return read.map(|_| Ok(None));
+        };
+        if n == room {
+            self.chunk = (self.chunk * 8).min(READ);
+        }
+        Poll::Ready(Ok(Some(self.spare.split_to(n).freeze())))
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

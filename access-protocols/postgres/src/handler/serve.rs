@@ -44,7 +44,18 @@ struct Caller {
 
 /// Serves a connection to its end.
 pub(super) async fn serve(parts: &Arc<Parts>, connection: Incoming) {
-    let Incoming { mut stream, peer, resource, client_addr, trace_id, admission, session } =
+    // The way to a session takes more memory than a session, and is given back before it begins.
+    if let Some((session, account)) = Box::pin(admit(parts, connection)).await {
+        session.run().await;
+        if let Some(account) = account {
+            Box::pin(account.release()).await;
+        }
+    }
+}
+
+/// From a connection to a session, if there is to be one; with the account that was made for it.
+async fn admit(parts: &Arc<Parts>, connection: Incoming) -> Option<(Box<Session>, Option<Made>)> {
+    let Incoming { mut stream, peer, resource, client_addr, trace_id, admission, session: number } =
         connection;
     let mut buf = BytesMut::new();
     let wish = tokio::time::timeout(parts.options.startup_deadline, wish(&mut stream, &mut buf));
@@ -52,12 +63,12 @@ pub(super) async fn serve(parts: &Arc<Parts>, connection: Incoming) {
         Ok(Ok(Ok(Wish::Session { startup, .. }))) => Asked::new(startup),
         Ok(Ok(Ok(Wish::Cancel(request)))) => {
             parts.cancel(&request, client_addr).await;
-            return;
+            return None;
         }
         Ok(Ok(Err(failure))) => Err(failure),
         Ok(Err(err)) => {
             tracing::debug!(%err, %trace_id, "a database client left before it asked for anything");
-            return;
+            return None;
         }
         Err(_) => {
             Err(Failure::fatal(sqlstate::PROTOCOL_VIOLATION, "no startup packet was sent in time"))
@@ -75,17 +86,18 @@ pub(super) async fn serve(parts: &Arc<Parts>, connection: Incoming) {
                 client_addr,
             };
             refused.record(&parts.audit, &failure).await;
-            return refuse(stream, &failure).await;
+            refuse(stream, &failure).await;
+            return None;
         }
     };
     drop(admission);
-    let caller = Caller { client_addr, trace_id, session };
+    let caller = Caller { client_addr, trace_id, session: number };
     match begin(parts, &wanted, &caller).await {
-        Ok(begun) => {
-            let Wanted { asked, database, .. } = wanted;
-            run(parts, stream, buf, asked, &database, begun).await;
+        Ok(begun) => Some(session(parts, stream, buf, &wanted, begun)),
+        Err(failure) => {
+            refuse(stream, &failure).await;
+            None
         }
-        Err(failure) => refuse(stream, &failure).await,
     }
 }
 
@@ -252,14 +264,14 @@ fn start_event(
 
 /// The session itself. What the client is told first says that it is authenticated, and which
 /// key cancels its queries.
-async fn run(
-    parts: &Arc<Parts>,
+fn session(
+    parts: &Parts,
     stream: BoxedStream,
     buf: BytesMut,
-    asked: Asked,
-    database: &Database,
+    wanted: &Wanted<'_>,
     begun: Begun,
-) {
+) -> (Box<Session>, Option<Made>) {
+    let Wanted { asked, database, .. } = wanted;
     let Begun { permit, target, journal, user, number, tape, account } = begun;
     let Target { stream: server, rest, welcome, stop } = target;
     let cancellable =
@@ -275,7 +287,7 @@ async fn run(
     let grant = &permit.grant().database;
     let watch =
         Watch { read_only: grant.read_only, redact: grant.redact_parameters, columns: tape.runs() };
-    let mut session = Session {
+    let mut session = Box::new(Session {
         client: stream,
         server,
         machine: Machine::new(watch),
@@ -303,11 +315,8 @@ async fn run(
         started: parts.clock.now(),
         left: parts.left.clone(),
         over: false,
-    };
+    });
     session.down.out.push(first.freeze());
     tracing::debug!(resource = %database.resource.id, "a database session begins");
-    session.run().await;
-    if let Some(account) = account {
-        account.release().await;
-    }
+    (session, account)
 }

@@ -123,7 +123,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Runs to its end.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self: Box<Self>) {
         let cause = self.relay().await;
         tracing::debug!(?cause, sid = self.journal.session.sid.as_str(), "a database session ends");
         if !matches!(cause, Cause::Client | Cause::Server(_)) && self.machine.is_busy() {

@@ -30,7 +30,7 @@ pub(super) struct RecordingFile {
     shared: Arc<Shared>,
     session: SessionId,
     path: PathBuf,
-    file: Arc<File>,
+    file: Option<Arc<File>>,
     len: u64,
     synced: Instant,
     /// What came of the first sync, once it is over.
@@ -67,34 +67,15 @@ impl FirstSync {
 }
 
 impl RecordingFile {
-    pub(super) async fn create(
-        shared: Arc<Shared>,
-        session: &SessionId,
-    ) -> Result<Self, RecordingError> {
+    /// A file that is made when the first bytes are appended: the two together are one turn of a
+    /// thread that may block.
+    pub(super) fn new(shared: Arc<Shared>, session: &SessionId) -> Result<Self, RecordingError> {
         if !shared.active().insert(session.clone()) {
             let why = format!("session {session} is recorded already");
             return Err(RecordingError::Storage(why));
         }
-        let path = shared.path(session);
-        let made = {
-            let path = path.clone();
-            blocking(move || {
-                OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)
-            })
-            .await
-        };
-        match made {
-            Ok(file) => {
-                let (session, file) = (session.clone(), Arc::new(file));
-                let first = FirstSync::start(Arc::clone(&file), path.clone());
-                let synced = Instant::now();
-                Ok(Self { shared, session, path, file, len: 0, synced, first: Some(first) })
-            }
-            Err(err) => {
-                shared.active().remove(session);
-                Err(err)
-            }
-        }
+        let (path, session) = (shared.path(session), session.clone());
+        Ok(Self { shared, session, path, file: None, len: 0, synced: Instant::now(), first: None })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -114,16 +95,28 @@ impl Append for RecordingFile {
             first.result().await?;
         }
         let sync = self.synced.elapsed() >= SYNC_EVERY;
-        let (file, at) = (Arc::clone(&self.file), self.len);
-        blocking(move || {
+        let (known, path, at) = (self.file.clone(), self.path.clone(), self.len);
+        let file = blocking(move || {
+            let is_new = known.is_none();
+            let file = match known {
+                Some(file) => file,
+                None => Arc::new(create(&path)?),
+            };
             if let Err(err) = file.write_all_at(&bytes, at) {
-                // If this fails too, the next attempt writes over it.
-                drop(file.set_len(at));
+                // If this fails too, the next attempt writes over it, or finds it in its way.
+                drop(if is_new { files::remove(&path) } else { file.set_len(at) });
                 return Err(err);
             }
-            if sync { file.sync_data() } else { Ok(()) }
+            if sync {
+                file.sync_data()?;
+            }
+            Ok(file)
         })
         .await?;
+        if self.file.is_none() {
+            self.first = Some(FirstSync::start(Arc::clone(&file), self.path.clone()));
+            self.file = Some(file);
+        }
         self.len += more;
         self.shared.used.fetch_add(more, Ordering::Relaxed);
         if sync {
@@ -140,7 +133,8 @@ impl Append for RecordingFile {
             }
             None => true,
         };
-        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        let Some(file) = self.file.clone() else { return Ok(()) };
+        let path = self.path.clone();
         blocking(move || {
             file.sync_all()?;
             if named { Ok(()) } else { files::sync_parent(&path) }
@@ -160,6 +154,11 @@ impl std::fmt::Debug for RecordingFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RecordingFile").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+/// Makes the file; when one of this name is there, that is an error.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
 async fn blocking<T: Send + 'static>(

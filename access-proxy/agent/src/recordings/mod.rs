@@ -103,7 +103,7 @@ impl Recorder for SpoolRecorder {
         &self,
         meta: RecordingMeta,
     ) -> Result<Box<dyn RecordingSession>, RecordingError> {
-        let file = RecordingFile::create(Arc::clone(&self.shared), &meta.session_id).await?;
+        let file = RecordingFile::new(Arc::clone(&self.shared), &meta.session_id)?;
         let path = file.path().to_owned();
         let signer = Arc::new(LateSigner::new(Arc::clone(&self.signer)));
         match AppendedSession::start(file, meta, Some(signer)).await {
