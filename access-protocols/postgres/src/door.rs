@@ -28,8 +28,9 @@ const LEAVE: Duration = Duration::from_secs(5);
 
 /// The front door of one database: a client's first words, TLS, and who shows which certificate.
 ///
-/// It does not limit how many connections there are; whoever accepts them does. Each has the
-/// server's `startup_deadline` for its first words, and again for TLS.
+/// It does not limit how many connections there are; whoever accepts them does, and gives each an
+/// [`Admission`] if strangers have less room than others. Each has the server's `startup_deadline`
+/// for its first words, and again for TLS.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -86,6 +87,22 @@ impl Door {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        self.serve_admitted(stream, client_addr, Admission::unlimited()).await
+    }
+
+    /// The same for a client that is counted among strangers until it has shown a certificate.
+    ///
+    /// # Errors
+    /// As [`Door::serve`].
+    pub async fn serve_admitted<S>(
+        &self,
+        stream: S,
+        client_addr: Option<SocketAddr>,
+        admission: Admission,
+    ) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let deadline = self.server.options().startup_deadline;
         let opened = match prelude::open(stream, deadline).await {
             Err(err) if err.kind() == io::ErrorKind::TimedOut => {
@@ -128,6 +145,10 @@ impl Door {
                 return Err(io::Error::other(err));
             }
         };
+        let admission = match peer {
+            Some(_) => Admission::unlimited(),
+            None => admission,
+        };
         let incoming = Incoming {
             stream: Box::new(stream),
             peer,
@@ -135,10 +156,16 @@ impl Door {
             client_addr,
             trace_id: TraceId::from_random(rand::random()),
             session: None,
-            admission: Admission::unlimited(),
+            admission,
         };
         self.server.serve(incoming).await;
         Ok(())
+    }
+
+    /// Completes when what connections that were dropped have left to be done is done; see
+    /// [`Protocol::drained`].
+    pub async fn drained(&self) {
+        self.server.drained().await;
     }
 
     /// Writes down that a client's first words were refused.
@@ -162,10 +189,4 @@ impl std::fmt::Debug for Door {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Door").field("resource", &self.resource).finish_non_exhaustive()
     }
-    /// Completes when what connections that were dropped have left to be done is done; see
-    /// [`Protocol::drained`].
-    pub async fn drained(&self) {
-        self.server.drained().await;
-    }
-
 }

@@ -95,3 +95,4 @@ pub use recordings::{RecordingOptions, SignerSource, SpoolRecorder};
 #[doc(hidden)]
 pub use spool::fuzz_oracle as spool_fuzz_oracle;
 pub use spool::{ClientSource, SpoolOptions, SpoolSink, SpoolStatus};
+pub use tunnels::{Strangers, StrangersPlace};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use access_agent::Host;
+use access_agent::{Host, Strangers};
+use access_core::protocol::Admission;
 use access_daemon::Exit;
 use access_daemon::config::DbSection;
 use access_postgres::{Door, PostgresServer};
@@ -18,17 +19,21 @@ use crate::databases;
 /// The most connections at once through one door.
 const MOST: usize = 4096;
 
+/// The most at once through all doors whose clients have shown no certificate yet, and of these from
+/// one address.
+const STRANGERS: (usize, usize) = (512, 64);
+
 /// How long sessions may go on after the agent was told to stop.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// How long it may take to clean up after those that were cut.
+const AFTERWARDS: Duration = Duration::from_secs(15);
 
 /// The ports that databases have here.
 #[derive(Default)]
 pub(crate) struct Doors(Vec<(TcpListener, Door)>);
 
 impl Doors {
-/// How long it may take to clean up after those that were cut.
-const AFTERWARDS: Duration = Duration::from_secs(15);
-
     /// Binds the ports that the configuration names.
     pub(crate) async fn open(
         host: &Host,
@@ -55,14 +60,20 @@ const AFTERWARDS: Duration = Duration::from_secs(15);
     /// Serves all of them until `stop`, then lets what is open end for a while.
     pub(crate) async fn serve(self, stop: CancellationToken) {
         let mut open = JoinSet::new();
+        let strangers = Strangers::new(STRANGERS.0, STRANGERS.1);
         for (listener, door) in self.0 {
-            open.spawn(serve(listener, door, stop.clone()));
+            open.spawn(serve(listener, door, Arc::clone(&strangers), stop.clone()));
         }
         while open.join_next().await.is_some() {}
     }
 }
 
-async fn serve(listener: TcpListener, door: Door, stop: CancellationToken) {
+async fn serve(
+    listener: TcpListener,
+    door: Door,
+    strangers: Arc<Strangers>,
+    stop: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(MOST));
     let mut open = JoinSet::new();
     loop {
@@ -75,11 +86,18 @@ async fn serve(listener: TcpListener, door: Door, stop: CancellationToken) {
             Ok((stream, client)) => {
                 // Whoever comes when all places are taken is closed upon.
                 let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+                let admission = match strangers.admit(Some(client)) {
+                    Ok(place) => Admission::holding(place),
+                    Err(why) => {
+                        debug!(%client, "closed upon: {why}");
+                        continue;
+                    }
+                };
                 let door = door.clone();
                 open.spawn(async move {
                     let served = async {
                         stream.set_nodelay(true)?;
-                        door.serve(stream, Some(client)).await
+                        door.serve_admitted(stream, Some(client), admission).await
                     };
                     if let Err(err) = served.await {
                         debug!(%client, "a client of a database left: {err}");
@@ -97,5 +115,5 @@ async fn serve(listener: TcpListener, door: Door, stop: CancellationToken) {
     let ended = async { while open.join_next().await.is_some() {} };
     drop(tokio::time::timeout(DRAIN, ended).await);
     open.shutdown().await;
-}
     drop(tokio::time::timeout(AFTERWARDS, door.drained()).await);
+}

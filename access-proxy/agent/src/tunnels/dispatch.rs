@@ -12,9 +12,9 @@ use access_core::time::Clock;
 use access_core::tls::{ClientAuth, NoteRefused, TlsError, server_config};
 use access_core::{ClusterName, ResourceKind, ResourceRef, TraceId};
 use access_tunnel::{Flavour, OpenHeader, PendingStream, RefuseCode, Stream};
-use futures::future::join_all;
 use arc_swap::ArcSwap;
 use futures::FutureExt;
+use futures::future::join_all;
 use metrics::{counter, gauge};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -22,11 +22,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
 use super::handshake::{Refused, handshake};
-use super::strangers::{Place, Strangers};
+use super::strangers::{Strangers, StrangersPlace};
+use crate::membership::Membership;
+
 /// How long protocols may take to clean up after connections that were cut.
 const AFTERWARDS: Duration = Duration::from_secs(15);
-
-use crate::membership::Membership;
 
 /// How much may come through all tunnels together.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ pub(crate) struct Dispatcher {
 struct Admitted {
     resource: ResourceRef,
     slot: OwnedSemaphorePermit,
-    place: Place,
+    place: StrangersPlace,
 }
 
 struct Served {
@@ -156,15 +156,15 @@ impl Dispatcher {
 
     /// Takes nothing more, lets what is open end within `deadline`, and cuts the rest.
     pub(crate) async fn drain(&self, deadline: Duration) {
-        let drained = join_all(self.protocols.values().map(|served| served.protocol.drained()));
-        if tokio::time::timeout(AFTERWARDS, drained).await.is_err() {
-            warn!("what sessions have left to be done is not done in time");
-        }
         self.draining.cancel();
         self.tasks.close();
         if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
             self.cut.cancel();
             self.tasks.wait().await;
+        }
+        let drained = join_all(self.protocols.values().map(|served| served.protocol.drained()));
+        if tokio::time::timeout(AFTERWARDS, drained).await.is_err() {
+            warn!("what sessions have left to be done is not done in time");
         }
     }
 
@@ -199,7 +199,7 @@ impl Dispatcher {
         header: &OpenHeader,
         resource: ResourceRef,
         trace_id: TraceId,
-        place: Place,
+        place: StrangersPlace,
     ) {
         let Some(served) = self.protocols.get(&resource.kind) else { return };
         let (client_addr, session) = (header.client_addr, header.session);

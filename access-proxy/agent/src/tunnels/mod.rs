@@ -10,3 +10,4 @@ mod strangers;
 pub(crate) use dispatch::{DispatchLimits, Dispatcher};
 pub(crate) use pool::Pool;
 pub(crate) use proxies::Proxies;
+pub use strangers::{Strangers, StrangersPlace};

@@ -8,7 +8,7 @@ use metrics::gauge;
 
 /// Bounds what strangers can take, so that there is room left for those who are none.
 #[derive(Debug)]
-pub(super) struct Strangers {
+pub struct Strangers {
     most: usize,
     most_per_address: usize,
     here: Mutex<Here>,
@@ -22,18 +22,25 @@ struct Here {
 
 /// A stranger's place, free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct StrangersPlace {
     of: Arc<Strangers>,
     address: Option<IpAddr>,
 }
 
 impl Strangers {
-    pub(super) fn new(most: usize, most_per_address: usize) -> Arc<Self> {
+    /// Room for so many, and for so many from one address.
+    pub fn new(most: usize, most_per_address: usize) -> Arc<Self> {
         Arc::new(Self { most, most_per_address, here: Mutex::default() })
     }
 
-    /// A place for a client from this address. The error says why there is none.
-    pub(super) fn admit(self: &Arc<Self>, from: Option<SocketAddr>) -> Result<Place, &'static str> {
+    /// A place for a client from this address.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn admit(
+        self: &Arc<Self>,
+        from: Option<SocketAddr>,
+    ) -> Result<StrangersPlace, &'static str> {
         let address = from.map(|from| network(from.ip()));
         let mut here = self.lock();
         if here.all >= self.most {
@@ -48,7 +55,7 @@ impl Strangers {
         }
         here.all += 1;
         gauge!("access_agent_unauthenticated_streams").increment(1);
-        Ok(Place { of: Arc::clone(self), address })
+        Ok(StrangersPlace { of: Arc::clone(self), address })
     }
 
     fn lock(&self) -> MutexGuard<'_, Here> {
@@ -56,7 +63,7 @@ impl Strangers {
     }
 }
 
-impl Drop for Place {
+impl Drop for StrangersPlace {
     fn drop(&mut self) {
         let mut here = self.of.lock();
         here.all = here.all.saturating_sub(1);
