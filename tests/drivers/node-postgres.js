@@ -1,9 +1,12 @@
-// node-postgres, unchanged: connect, prepared, errors, LISTEN, cancel by another connection.
+// node-postgres, unchanged: connect, prepared, COPY, errors, LISTEN, cancel by another connection.
 // Its one argument is what `access db config --format=json` prints. It prints "ok" at the end.
 'use strict';
 const assert = require('assert');
 const fs = require('fs');
+const { Readable } = require('stream');
+const { pipeline } = require('stream/promises');
 const { Client } = require('pg');
+const { from, to } = require('pg-copy-streams');
 
 const told = JSON.parse(process.argv[2]);
 const settings = {
@@ -36,6 +39,16 @@ async function main() {
   const big = await client.query("select repeat('x', 3000000) as x");
   assert.strictEqual(big.rows[0].x.length, 3000000);
 
+  const lines = [...Array(5000).keys()].map((n) => `${1000 + n}\ttext of ${n}\n`);
+  await pipeline(Readable.from(lines), client.query(from('copy t from stdin')));
+  let copied = '';
+  for await (const piece of client.query(to('copy (select * from t where id >= 1000 order by id) to stdout'))) {
+    copied += piece;
+  }
+  assert.ok(copied === lines.join(''), 'what was copied in is not what is copied out');
+  const wrong = pipeline(Readable.from(['no number\tx\n']), client.query(from('copy t from stdin')));
+  await assert.rejects(wrong, { code: '22P02' });
+
   const heard = new Promise((resolve) => client.on('notification', resolve));
   await client.query('listen news');
   const other = new Client(settings);
@@ -54,6 +67,9 @@ async function main() {
   await assert.rejects(asleep, { code: '57014' });
   await other.end();
   await client.end();
+
+  const denied = new Client({ ...settings, user: 'postgres' });
+  await assert.rejects(denied.connect(), { code: '28000', message: /access denied, or there is no such thing/ });
   console.log('ok');
 }
 

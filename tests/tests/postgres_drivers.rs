@@ -42,7 +42,7 @@ fn psycopg() {
 
 #[test]
 fn node_postgres() {
-    if without("postgresql") || without("node-postgres") {
+    if without("postgresql") || without("node-postgres") || without("pg-copy-streams") {
         return;
     }
     let site = DbSite::start();

@@ -7,8 +7,23 @@ use std::time::{Duration, Instant};
 
 use access_e2e::{DbSite, PASSWORD, Process, Way, run, without};
 
-/// "Within a second", and what a loaded machine adds to that.
+const A_SECOND: Duration = Duration::from_secs(1);
+/// That, and what a loaded machine adds to it at the worst.
 const AT_ONCE: Duration = Duration::from_secs(3);
+
+/// Has something take less than a second, in one of three rounds: another program may have had the
+/// machine in the others.
+#[track_caller]
+fn within_a_second(mut round: impl FnMut(usize) -> Duration) {
+    let mut took = Vec::new();
+    for number in 0..3 {
+        took.push(round(number));
+        if took[number] < A_SECOND {
+            return;
+        }
+    }
+    panic!("it took {took:?}");
+}
 
 /// A query that would last.
 struct Lasting<'a> {
@@ -25,8 +40,8 @@ impl<'a> Lasting<'a> {
         Self { site, psql, mark: mark.to_owned() }
     }
 
-    /// Ends soon after `since`, here and in the database, and says why.
-    fn ends(self, since: Instant, why: &str) {
+    /// Ends soon after `since`, here and in the database, and says why. After how long it said so.
+    fn ends(self, since: Instant, why: &str) -> Duration {
         let Self { site, psql, mark } = self;
         psql.wait_for(why, |line| {
             (line.contains("FATAL:  session ended") && line.contains(why)).then_some(())
@@ -39,6 +54,7 @@ impl<'a> Lasting<'a> {
             "{mark}: {why:?} after {took:?}, over in the database after {:?}",
             since.elapsed()
         );
+        took
     }
 }
 
@@ -55,34 +71,39 @@ fn what_is_withdrawn_ends_at_once() {
 
     // A lock ends all sessions of its user, whichever way they came.
     let ways = site.ways("lockee", "reader");
-    let sessions: Vec<_> = ways
-        .iter()
-        .enumerate()
-        .map(|(number, way)| Lasting::start(&site, way, &format!("lockee {number}")))
-        .collect();
-    let since = Instant::now();
-    let lock = site.cluster.ctl(&["lock", "--user=lockee", "--message=laptop stolen"], "").ok().out;
-    for session in sessions {
-        session.ends(since, "you are locked out");
-    }
-    for way in &ways {
-        let done = way.query("select 1");
-        assert!(done.code != 0 && done.out.is_empty(), "{}: {done:?}", way.name);
-        assert!(done.err.contains("locked"), "{}: {done:?}", way.name);
-    }
+    let works_again = |way: &Way| {
+        let until = Instant::now() + Duration::from_secs(10);
+        while way.query("select 1").code != 0 {
+            assert!(Instant::now() < until, "{:?}", way.query("select 1"));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    within_a_second(|round| {
+        let start = |(number, way)| Lasting::start(&site, way, &format!("lockee {round}.{number}"));
+        let sessions: Vec<_> = ways.iter().enumerate().map(start).collect();
+        let since = Instant::now();
+        let lock = ["lock", "--user=lockee", "--message=laptop stolen"];
+        let lock = site.cluster.ctl(&lock, "").ok().out;
+        let took = sessions.into_iter().map(|session| session.ends(since, "you are locked out"));
+        let took = took.max().unwrap();
+        for way in &ways {
+            let done = way.query("select 1");
+            assert!(done.code != 0 && done.out.is_empty(), "{}: {done:?}", way.name);
+            assert!(done.err.contains("locked"), "{}: {done:?}", way.name);
+        }
+        // Once it is lifted, the same files are good again.
+        let lift = lock.lines().find_map(|line| line.trim().strip_prefix("accessctl rm ")).unwrap();
+        site.cluster.ctl(&["rm", lift], "").ok();
+        works_again(&ways[3]);
+        took
+    });
     let ends = site.cluster.wait_for_events("db.session.end", 4);
+    let ends = ends.iter().filter(|end| end["reason"] != "client").collect::<Vec<_>>();
+    assert!(ends.len() >= 4, "{ends:#?}");
     assert!(
         ends.iter().all(|end| end["reason"] == "locked" && end["user"] == "lockee"),
         "{ends:#?}"
     );
-    // Once it is lifted, the same files are good again.
-    let lift = lock.lines().find_map(|line| line.trim().strip_prefix("accessctl rm ")).unwrap();
-    site.cluster.ctl(&["rm", lift], "").ok();
-    let until = Instant::now() + Duration::from_secs(10);
-    while ways[3].query("select 1").code != 0 {
-        assert!(Instant::now() < until, "the lock was lifted: {:?}", ways[3].query("select 1"));
-        std::thread::sleep(Duration::from_millis(100));
-    }
 
     // A lock on the database, as a document.
     let session = Lasting::start(&site, &ways[3], "document");
@@ -96,11 +117,7 @@ fn what_is_withdrawn_ends_at_once() {
     site.cluster.ctl(&["rm", "lock/maintenance"], "").ok();
 
     let removed = site.straight("removed", "reader");
-    let until = Instant::now() + Duration::from_secs(10);
-    while removed.query("select 1").code != 0 {
-        assert!(Instant::now() < until, "the lock was lifted");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    works_again(&removed);
     let session = Lasting::start(&site, &removed, "removed");
     let since = Instant::now();
     site.cluster.ctl(&["users", "rm", "removed"], "").ok();
@@ -108,16 +125,21 @@ fn what_is_withdrawn_ends_at_once() {
 
     // A role that no longer allows the account.
     let way = site.straight("changed", "reader");
-    let session = Lasting::start(&site, &way, "changed");
     let role = site.cluster.ctl(&["get", "role/access", "--format=yaml"], "").ok().out;
     let narrowed = role.replace("{{internal.db_users}}", "nobody-{{internal.db_users}}");
     assert_ne!(role, narrowed);
-    let since = Instant::now();
-    site.cluster.ctl(&["create", "--force"], &narrowed).ok();
-    session.ends(since, "access was withdrawn");
-    let done = way.query("select 1");
-    assert!(done.err.contains("access denied, or there is no such thing"), "{done:?}");
-    assert!(done.err.contains("the user reader (db_users)"), "{done:?}");
+    within_a_second(|round| {
+        site.cluster.ctl(&["create", "--force"], &role).ok();
+        works_again(&way);
+        let session = Lasting::start(&site, &way, &format!("changed {round}"));
+        let since = Instant::now();
+        site.cluster.ctl(&["create", "--force"], &narrowed).ok();
+        let took = session.ends(since, "access was withdrawn");
+        let done = way.query("select 1");
+        assert!(done.err.contains("access denied, or there is no such thing"), "{done:?}");
+        assert!(done.err.contains("the user reader (db_users)"), "{done:?}");
+        took
+    });
 }
 
 #[test]
@@ -148,9 +170,9 @@ fn the_end_of_a_certificate_is_the_end_of_its_sessions() {
     std::thread::sleep((end - Duration::from_secs(3)).saturating_duration_since(Instant::now()));
     assert_eq!(site.pg.executing("pg_sleep(600)"), 4);
     std::thread::sleep(end.saturating_duration_since(Instant::now()));
-    for session in sessions {
-        session.ends(end, "the session's time is over: log in again");
-    }
+    let over = "the session's time is over: log in again";
+    let took: Vec<_> = sessions.into_iter().map(|session| session.ends(end, over)).collect();
+    assert!(took.iter().any(|took| *took < A_SECOND), "it took {took:?}");
     let ends = site.cluster.wait_for_events("db.session.end", 4);
     assert!(ends.iter().all(|end| end["reason"] == "certificate expired"), "{ends:#?}");
 

@@ -158,7 +158,10 @@ const REGRESS: &str = "ACCESS_TEST_POSTGRES_REGRESS";
 #[test]
 #[allow(clippy::print_stderr, reason = "what was compared is worth a line")]
 fn postgresqls_own_scripts_say_the_same() {
-    let Some(regress) = std::env::var_os(REGRESS).map(PathBuf::from) else { return };
+    let Some(regress) = std::env::var_os(REGRESS).map(PathBuf::from) else {
+        eprintln!("SKIPPED: PostgreSQL's own scripts are not here; {REGRESS} says where they are");
+        return;
+    };
     let site = DbSite::start();
     site.pg.sql("create role regress superuser login");
     site.add_user_with("alice", "access,auditor", "*", "*");

@@ -121,6 +121,17 @@ const CONTENT: &str = "select name, md5(lo_get(content)), length(lo_get(content)
                        order by name; select md5(string_agg(o::text, ',' order by id)) \
                        from sales.orders o; select sales.total()";
 
+/// A tool with what `access db env` says, as in a shell: straight to the proxy, with no program of
+/// ours in between.
+fn straight(site: &DbSite, program: &str, database: &str) -> Command {
+    let args = ["db", "env", "--db-user=owner", "orders"];
+    let env = site.access("alice", &args).ok().out;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "eval \"$1\" && shift && exec \"$@\"", "sh", &env, program]);
+    shell.args([format!("--dbname={database}")]);
+    shell
+}
+
 #[test]
 fn databases_are_dumped_and_restored() {
     if without("postgresql") {
@@ -134,14 +145,14 @@ fn databases_are_dumped_and_restored() {
     let flags = ["--blobs", "--no-owner"];
 
     // As text, to compare; but for the key that each run makes up anew.
-    let dump = |mut command: Command| {
+    let dumped = |mut command: Command| {
         let text = run(command.args(flags), "").ok().out;
         let made_up = |line: &&str| line.contains("restrict ");
         text.lines().filter(|line| !made_up(line)).collect::<Vec<_>>().join("\n")
     };
-    let direct = dump(site.pg.direct("pg_dump", "owner", "shop"));
+    let direct = dumped(site.pg.direct("pg_dump", "owner", "shop"));
     assert!(direct.contains("lo_create") && direct.len() > 500_000);
-    assert!(dump(through(&way, "pg_dump", "shop")) == direct, "the dumps differ");
+    assert!(dumped(through(&way, "pg_dump", "shop")) == direct, "the dumps differ");
 
     // In the custom format, and back into another database.
     site.pg.sql("create database copied owner owner");
@@ -162,6 +173,17 @@ fn databases_are_dumped_and_restored() {
     let mut restore = through(&way, "pg_restore", "copied");
     restore.args(["--no-owner", "--exit-on-error", "--jobs=3", "--dbname=copied"]).arg(&folder);
     run(&mut restore, "").ok();
+    assert_eq!(content("copied"), content("shop"));
+
+    // Straight by the name of the server, in both directions.
+    assert!(dumped(straight(&site, "pg_dump", "shop")) == direct, "the dumps differ");
+    let file = site.cluster.path("straight.dump");
+    let mut dump = straight(&site, "pg_dump", "shop");
+    run(dump.args(flags).args(["--format=custom", "--file"]).arg(&file), "").ok();
+    site.pg.sql("drop database copied");
+    site.pg.sql("create database copied owner owner");
+    let mut restore = straight(&site, "pg_restore", "copied");
+    run(restore.args(["--no-owner", "--exit-on-error"]).arg(&file), "").ok();
     assert_eq!(content("copied"), content("shop"));
     let names = site.cluster.wait_for_events("db.session.start", 4);
     assert!(names.iter().any(|start| start["application_name"] == "pg_dump"));

@@ -55,6 +55,11 @@ const PEERS: &[Peer] = &[
         programs: &["node", "target/peers/node_modules/pg/package.json"],
         package: "npm:pg@8.13.1",
     },
+    Peer {
+        name: "pg-copy-streams",
+        programs: &["target/peers/node_modules/pg-copy-streams/package.json"],
+        package: "npm:pg-copy-streams@6.0.6",
+    },
     Peer { name: "java", programs: &["java", "javac"], package: "default-jdk-headless" },
     Peer {
         name: "jdbc",

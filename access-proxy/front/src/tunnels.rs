@@ -1,7 +1,8 @@
 //! The tunnels that agents hold here, by what they reach.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -85,8 +86,12 @@ impl Tunnels {
             .collect()
     }
 
-    /// Opens a stream to whoever serves a resource; the newest tunnel first, because an older one
-    /// of the same agent may be dead without knowing it. `None` when nobody does.
+    /// Opens a stream to whoever serves a resource. `None` when nobody does.
+    ///
+    /// Of several agents, a client is led to the same one while that is there, through whichever
+    /// proxy it comes: what it says within TLS about what it does on another connection arrives
+    /// where that is known. Of one agent's tunnels the newest is first, because an older one may be
+    /// dead without knowing it.
     pub async fn open(
         &self,
         target: &DnsResource,
@@ -94,7 +99,7 @@ impl Tunnels {
         client: SocketAddr,
         trace_id: [u8; 16],
     ) -> Option<Stream> {
-        for served in self.serving(target) {
+        for served in self.serving(target, client.ip()) {
             let header = served.header(flavour, client, trace_id);
             if let Some(stream) = served.open(header).await {
                 return Some(stream);
@@ -111,7 +116,7 @@ impl Tunnels {
         client: SocketAddr,
         trace_id: [u8; 16],
     ) -> Option<(Stream, SessionNumber<'_, Served>)> {
-        for served in self.serving(target) {
+        for served in self.serving(target, client.ip()) {
             let Some(session) = self.sessions.enter(served.clone()) else { break };
             let mut header = served.header(Flavour::Tls, client, trace_id);
             header.session = Some(session.number());
@@ -133,11 +138,13 @@ impl Tunnels {
         served.open(served.header(Flavour::Raw, client, trace_id)).await
     }
 
-    fn serving(&self, target: &DnsResource) -> Vec<Served> {
+    fn serving(&self, target: &DnsResource, client: IpAddr) -> Vec<Served> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let entries = routes.get(&(target.kind, target.label.clone()));
         let alive = entries.into_iter().flatten().rev().filter(|entry| entry.handle.is_open());
-        alive.filter_map(|entry| entry.resource(target)).collect()
+        let mut serving: Vec<_> = alive.filter_map(|entry| entry.resource(target)).collect();
+        serving.sort_by_cached_key(|served| rank(client, &served.entry.host));
+        serving
     }
 
     /// Serves an agent's tunnel to its end. It ends with the agent's certificate at the latest.
@@ -189,6 +196,15 @@ impl Tunnels {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.values().map(|entry| entry.handle.stats().streams).sum()
     }
+}
+
+/// Where an agent stands among those to which a client can be led. When one comes or goes, only
+/// those clients are led elsewhere for whom it is the first.
+fn rank(client: IpAddr, agent: &HostId) -> u64 {
+    // Its keys are fixed, so that all proxies come to the same.
+    let mut hasher = DefaultHasher::new();
+    (client.to_canonical(), agent.as_str()).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Entry {
@@ -267,4 +283,32 @@ pub(crate) fn new_trace_id() -> ([u8; 16], TraceId) {
     // Trace ids are for people who read logs; without randomness they are all alike, no more.
     let _ = ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes);
     (bytes, TraceId::from_random(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_keeps_its_agent_and_agents_share_the_clients() {
+        let agents = ["h-1", "h-2", "h-3"].map(|id| HostId::new(id).unwrap());
+        let first = |client: IpAddr, agents: &[HostId]| {
+            agents.iter().min_by_key(|agent| rank(client, agent)).cloned()
+        };
+        let mut led = HashMap::<_, u32>::new();
+        for number in 0..300 {
+            let client = IpAddr::from((0xc000_0200_u32 + number).to_be_bytes());
+            let agent = first(client, &agents).unwrap();
+            // However its address is written, and in whichever order agents came.
+            let IpAddr::V4(v4) = client else { panic!("a v4 address") };
+            let mut others = agents.to_vec();
+            others.reverse();
+            assert_eq!(first(v4.to_ipv6_mapped().into(), &others).as_ref(), Some(&agent));
+            // Another agent's end is nothing to it.
+            others.retain(|other| *other == agent || other.as_str() == "h-2");
+            assert_eq!(first(client, &others).as_ref(), Some(&agent));
+            *led.entry(agent).or_default() += 1;
+        }
+        assert!(led.len() == 3 && led.values().all(|clients| *clients > 60), "{led:?}");
+    }
 }
