@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::Engine;
-use crate::pool::{BANNER, bounded};
+use crate::pool::BANNER;
 use crate::schema::{self, VERSION};
 use crate::statements::cockroachdb::{self, regions};
 use crate::statements::{ask, postgres};
@@ -59,6 +59,6 @@ pub(crate) async fn others(shared: &Arc<Shared>) -> Result<Vec<String>, Error> {
 
 async fn simple(shared: &Arc<Shared>, text: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
     let conn = shared.pool.get(shared.pool.deadline()).await?;
-    let answer = bounded(conn.client.simple_query(text)).await;
+    let answer = conn.bounded(conn.client.simple_query(text)).await;
     answer.map_err(|error| error.judge(&shared.pool).into_error())
 }

@@ -55,6 +55,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod conn;
 mod conn_string;
 mod dialect;
 mod errors;

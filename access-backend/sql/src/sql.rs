@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::errors::{Failure, unavailable};
 use crate::feed::{Feed, cockroachdb, postgres};
-use crate::pool::{Dialer, Pool, bounded, jittered};
+use crate::pool::{Dialer, Pool, jittered};
 use crate::store::{Counters, Shared, repeat};
 use crate::write::{Op, Outcome};
 use crate::{Engine, SqlOptions, Stats, events, inspect, schema, sweep};
@@ -224,7 +224,7 @@ impl Backend for Sql {
     async fn health(&self) -> Result<Health, Error> {
         self.check_open()?;
         let conn = self.shared.pool.get(self.shared.pool.deadline()).await?;
-        let answer = bounded(conn.client.batch_execute("SELECT 1")).await;
+        let answer = conn.bounded(conn.client.batch_execute("SELECT 1")).await;
         answer.map_err(|error| error.judge(&self.shared.pool).into_error())?;
         let silence = self.shared.feed.silence();
         if silence > SILENCE {

@@ -10,9 +10,10 @@ use futures::TryStreamExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::conn::{Conn, Session};
 use crate::errors::{Failure, unavailable};
 use crate::feed::Feed;
-use crate::pool::{Conn, Pool, Session, bounded, jittered};
+use crate::pool::{Pool, jittered};
 use crate::statements::Statements;
 use crate::types::{Moment, Uuid, column, item, rest};
 use crate::write::{Op, Outcome, bounds, bytes, refusal};
@@ -73,7 +74,7 @@ macro_rules! repeat {
         let mut tries = $crate::store::Tries::new(&$shared.pool);
         loop {
             let $conn = $shared.pool.get(tries.deadline).await?;
-            let told = $crate::pool::bounded(async { $work }).await;
+            let told = $conn.bounded(async { $work }).await;
             drop($conn);
             match told {
                 Ok(done) => break done,
@@ -121,12 +122,13 @@ impl Shared {
     }
 
     pub(crate) async fn get(&self, key: &Key) -> Result<Option<Item>, Error> {
-        let now = Moment(self.now());
-        repeat!(self, conn => {
+        let item = repeat!(self, conn => {
             let statement = conn.prepared(self.statements().get).await?;
-            let row = conn.client.query_opt(&statement, &[&bytes(key), &now]).await?;
+            let row = conn.client.query_opt(&statement, &[&bytes(key)]).await?;
             Ok(row.map(|row| rest(&row, 0, key.clone())).transpose())
-        })
+        })?;
+        // By the clock that every other statement is given, and as late as can be.
+        Ok(item.filter(|item| !item.is_expired(self.now())))
     }
 
     pub(crate) async fn page(
@@ -156,9 +158,13 @@ impl Shared {
             let rows = conn.client.query_raw(&statement, params).await?;
             futures::pin_mut!(rows);
             while let Some(row) = rows.try_next().await? {
-                match item(&row, 0).map(|item| page.offer(item)) {
-                    Ok(true) => {}
-                    Ok(false) => break,
+                // The row that shows that there are more is not looked at.
+                if page.is_full() {
+                    page.end_before_more();
+                    break;
+                }
+                match item(&row, 0) {
+                    Ok(item) => page.push(item),
                     Err(error) => return Ok(Err(error)),
                 }
             }
@@ -174,7 +180,7 @@ impl Shared {
             let revision = Uuid::fresh();
             let since = self.feed.low_mark();
             let conn = self.pool.get(deadline).await?;
-            let sent = bounded(op.send(&conn, self.statements(), revision, self.now())).await;
+            let sent = conn.bounded(op.send(&conn, self.statements(), revision, self.now())).await;
             let failure = match sent {
                 Ok(Outcome::Rows(0)) if op.key().is_some() => {
                     drop(conn);
@@ -254,7 +260,7 @@ impl Shared {
                 }
                 self.written(&conn, op, revision, since).await
             };
-            match bounded(told).await {
+            match conn.bounded(told).await {
                 Ok(Told::Written(outcome)) => return Ok(Some(outcome)),
                 Ok(Told::NotWritten) => return Ok(None),
                 Ok(Told::StillThere) => {}

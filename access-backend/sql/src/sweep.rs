@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use access_backend::Error;
 
-use crate::pool::{bounded, jittered};
+use crate::pool::jittered;
 use crate::statements::postgres::log;
 use crate::store::{Shared, repeat};
 use crate::write::{Op, Outcome};
@@ -45,8 +45,8 @@ pub(crate) async fn run(store: Weak<Shared>, every: Duration) {
 async fn sweep(shared: &Arc<Shared>) -> Result<(), Error> {
     // The lock is the session's: it ends with the connection, should this process end here.
     let conn = shared.pool.get(shared.pool.deadline()).await?;
-    let judged = |error: crate::pool::BoundedError| error.judge(&shared.pool).into_error();
-    let row = bounded(conn.client.query_one(log::MINE, &[])).await.map_err(judged)?;
+    let judged = |error: crate::conn::BoundedError| error.judge(&shared.pool).into_error();
+    let row = conn.bounded(conn.client.query_one(log::MINE, &[])).await.map_err(judged)?;
     if !crate::types::column::<bool>(&row, 0)? {
         return Ok(());
     }
@@ -69,7 +69,7 @@ async fn sweep(shared: &Arc<Shared>) -> Result<(), Error> {
         trim(shared).await
     }
     .await;
-    if bounded(conn.client.query_one(log::NOT_MINE, &[])).await.is_err() {
+    if conn.bounded(conn.client.query_one(log::NOT_MINE, &[])).await.is_err() {
         conn.set_open(true);
     }
     done

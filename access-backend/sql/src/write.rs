@@ -8,7 +8,7 @@ use access_backend::{
 use futures::future;
 use tokio_postgres::types::ToSql;
 
-use crate::pool::{Conn, in_order};
+use crate::conn::{Conn, in_order};
 use crate::statements::Statements;
 use crate::types::{Moment, Uuid};
 

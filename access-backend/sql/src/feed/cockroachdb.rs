@@ -29,8 +29,9 @@ use tokio::time::Instant;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use super::{Attempts, open};
+use crate::conn::Conn;
 use crate::errors::{Failure, unavailable};
-use crate::pool::{Conn, Dialer, bounded};
+use crate::pool::Dialer;
 use crate::statements::cockroachdb::feed;
 use crate::store::Shared;
 
@@ -254,7 +255,7 @@ impl Running {
         let (wake, patience) = (shared.feed.wake.clone(), shared.options.feed_patience);
         let cursor = shared.feed.log().resolved.to_string();
         let create = feed::CREATE.replace("{cursor}", &cursor);
-        let stream = match bounded(self.conn.client.simple_query_raw(&create)).await {
+        let stream = match self.conn.bounded(self.conn.client.simple_query_raw(&create)).await {
             Ok(stream) => stream,
             Err(error) => return Ended::Failed(error.judge(&shared.pool).into_error()),
         };
@@ -319,7 +320,7 @@ fn disabled() -> Error {
 async fn connect(shared: &Shared, dialer: &Dialer) -> Result<(Conn, u16, Hlc), Failure> {
     let conn = dialer.dial(Some(shared.feed.wake.clone())).await?;
     let ask = async |text: &str| {
-        let answers = bounded(conn.client.simple_query(text)).await;
+        let answers = conn.bounded(conn.client.simple_query(text)).await;
         let row = answers.map_err(|error| error.judge(&shared.pool))?;
         let first = row.into_iter().find_map(|answer| match answer {
             SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten().map(str::to_owned),

@@ -52,8 +52,7 @@ CREATE TABLE IF NOT EXISTS event_blocks (
 );",
     ],
 
-    get: "SELECT value, expires, revision FROM kv \
-        WHERE key = $1 AND (expires IS NULL OR expires > $2)",
+    get: "SELECT value, expires, revision FROM kv WHERE key = $1",
     page: "SELECT key, value, expires, revision FROM kv \
         WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4",
     page_lately: "SELECT key, value, expires, revision FROM kv \

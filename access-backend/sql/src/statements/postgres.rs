@@ -74,8 +74,7 @@ CREATE TABLE IF NOT EXISTS event_blocks (
 CREATE INDEX IF NOT EXISTS event_blocks_first ON event_blocks (first_time, writer, last_seq);
 CREATE INDEX IF NOT EXISTS event_blocks_last ON event_blocks (last_time, writer, last_seq);"],
 
-    get: "SELECT value, expires, revision FROM kv \
-        WHERE key = $1 AND (expires IS NULL OR expires > $2)",
+    get: "SELECT value, expires, revision FROM kv WHERE key = $1",
     page: "SELECT key, value, expires, revision FROM kv \
         WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4",
     page_lately: "SELECT key, value, expires, revision FROM kv \

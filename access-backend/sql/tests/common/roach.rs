@@ -541,7 +541,7 @@ impl Shared {
 /// The types of a statement's parameters and columns.
 fn shape(text: &str) -> (Vec<u32>, &'static [u32]) {
     let shapes: &[(&str, &[u32], &'static [u32])] = &[
-        ("SELECT value,", &[BYTEA, MOMENT], &[BYTEA, MOMENT, UUID]),
+        ("SELECT value,", &[BYTEA], &[BYTEA, MOMENT, UUID]),
         ("SELECT key,", &[BYTEA, BYTEA, MOMENT, INT8], &[BYTEA, BYTEA, MOMENT, UUID]),
         ("SELECT revision FROM kv WHERE key = $1 AND", &[BYTEA, MOMENT], &[UUID]),
         ("SELECT revision", &[BYTEA], &[UUID]),
@@ -589,7 +589,7 @@ fn apply(db: &mut Db, text: &str, params: &[Option<Bytes>], written: &mut Vec<By
     let row_of =
         |at: usize| Row { value: bytes(at), expires: moment(at + 1), revision: bytes(at + 2) };
     if starts("SELECT value,") {
-        let row = db.rows.get(&bytes(0)).filter(|row| alive(row, 1));
+        let row = db.rows.get(&bytes(0));
         return Ok((row.map(|row| fields(row).to_vec()).into_iter().collect(), 0));
     }
     if starts("SELECT key,") {
