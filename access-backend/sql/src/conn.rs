@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_postgres::{AsyncMessage, Client, Connection, Statement};
 
 use crate::errors::{Failure, unavailable};
-use crate::pool::Pool;
+use crate::pool::Dialer;
 
 /// How long an answer is waited for at least, beyond the server's own bound for a statement: a connection may be dead
 /// without a sign.
@@ -187,12 +187,12 @@ pub(crate) enum BoundedError {
 }
 
 impl BoundedError {
-    pub(crate) fn judge(&self, pool: &Pool) -> Failure {
+    pub(crate) fn judge(&self, dialer: &Dialer) -> Failure {
         match self {
-            Self::Server(error) => pool.judge(error),
+            Self::Server(error) => dialer.judge(error),
             Self::Silent => Failure::Lost(unavailable(&format!(
                 "{} took longer than {} s to answer",
-                pool.dialer().conn,
+                dialer.conn,
                 PATIENCE.as_secs()
             ))),
         }

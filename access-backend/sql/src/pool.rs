@@ -67,7 +67,7 @@ impl Dialer {
         config.ssl_mode(mode);
         let judge = |error: tokio_postgres::Error| judge(&self.conn, &error);
         // Of a host that answers the first packet and no other.
-        let bound = config.get_connect_timeout().copied().unwrap_or(LONGEST_PAUSE) * 2;
+        let bound = config.get_connect_timeout().map(|timeout| *timeout * 2);
         let asked = Arc::<Asked>::default();
         let connect = async {
             if mode == WireMode::Disable {
@@ -81,15 +81,19 @@ impl Dialer {
             Ok(client)
         };
         let late = || Failure::Lost(unavailable(&format!("{} does not answer", self.conn)));
-        let client = tokio::time::timeout(bound, connect).await.map_err(|_| late())??;
+        let client = within(bound, connect).await.ok_or_else(late)??;
         let greeting = async {
             let banner = client.simple_query(BANNER).await.map_err(judge)?;
             self.check_engine(&banner)?;
             let told = client.simple_query(self.engine.statements().session);
             self.session(&told.await.map_err(judge)?)
         };
-        let session = tokio::time::timeout(bound, greeting).await.map_err(|_| late())??;
+        let session = within(bound, greeting).await.ok_or_else(late)??;
         Ok(Conn::new(client, session, asked))
+    }
+
+    pub(crate) fn judge(&self, error: &tokio_postgres::Error) -> Failure {
+        judge(&self.conn, error)
     }
 
     /// Whether the server is what it is taken for.
@@ -117,7 +121,8 @@ impl Dialer {
                  target_session_attrs=read-write",
                 self.conn
             );
-            return Err(Failure::Final(Error::Setting { setting: "storage.conn_string", reason }));
+            let setting = self.conn.setting();
+            return Err(Failure::Final(Error::Setting { setting, reason }));
         }
         Ok(Session { id: id.to_owned(), started: started.to_owned() })
     }
@@ -175,7 +180,7 @@ impl Pool {
     }
 
     pub(crate) fn judge(&self, error: &tokio_postgres::Error) -> Failure {
-        judge(&self.dialer().conn, error)
+        self.dialer().judge(error)
     }
 
     /// When an operation that begins now gives up.
@@ -236,6 +241,14 @@ impl Pool {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.managed.is_closed()
+    }
+}
+
+/// What comes of it in that time; without a bound, at some time.
+async fn within<T>(bound: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match bound {
+        Some(bound) => tokio::time::timeout(bound, work).await.ok(),
+        None => Some(work.await),
     }
 }
 

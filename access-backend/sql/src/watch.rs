@@ -22,6 +22,7 @@ use crate::feed::postgres::{Place, State, logged};
 use crate::pool::jittered;
 use crate::statements::cockroachdb::feed;
 use crate::statements::postgres::log;
+use crate::statements::tx;
 use crate::store::Shared;
 use crate::types::{Moment, column, item};
 use crate::write::bounds;
@@ -148,7 +149,7 @@ async fn produce(shared: &Arc<Shared>, request: &Request, sender: &mpsc::Sender<
         let failure = match snapshot(shared, request, &mut out, deadline).await {
             Ok(()) | Err(Stopped::Reader) => return,
             Err(Stopped::Store(error)) => Failure::Final(error),
-            Err(Stopped::Wire(error)) => error.judge(&shared.pool),
+            Err(Stopped::Wire(error)) => error.judge(shared.pool.dialer()),
         };
         let last = match failure {
             Failure::Final(error) => Part::Failed(error),
@@ -187,7 +188,7 @@ async fn snapshot(
             (Some(reached), Some(Shown::Moment(at, None)))
         }
     };
-    if conn.bounded(conn.client.batch_execute("COMMIT")).await.is_ok() {
+    if conn.bounded(conn.client.batch_execute(tx::COMMIT)).await.is_ok() {
         conn.set_open(false);
     }
     drop(conn);

@@ -230,7 +230,7 @@ impl Running {
                     }
                 }
                 Err(Broken::Wire(error)) => {
-                    let error = error.judge(&shared.pool).into_error();
+                    let error = error.judge(&self.dialer).into_error();
                     tracing::warn!(%error, "the connection of the change feed broke");
                     drop(shared);
                     if self.again(&store, false).await.is_none() {
@@ -280,7 +280,10 @@ impl Running {
         {
             polled = self.poll(shared, horizon).await?;
         }
-        shared.feed.hear();
+        // What is held back may be missing for as long as it is.
+        if !polled.beyond || polled.count > 0 {
+            shared.feed.hear(Duration::ZERO);
+        }
         Ok(polled)
     }
 
@@ -388,7 +391,7 @@ async fn connect(shared: &Shared, dialer: &Dialer) -> Result<(Conn, State), Fail
     match conn.bounded(prepared).await {
         Ok(Ok(state)) => Ok((conn, state)),
         Ok(Err(error)) => Err(Failure::Final(error)),
-        Err(error) => Err(error.judge(&shared.pool)),
+        Err(error) => Err(error.judge(dialer)),
     }
 }
 
