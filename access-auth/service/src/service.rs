@@ -30,6 +30,7 @@ use crate::options::{Limits, Options, Storage};
 use crate::passwords::Passwords;
 use crate::presence::Presence;
 use crate::recordings;
+use crate::resources::Recent;
 use crate::secrets;
 use crate::serve::Guard;
 use crate::upkeep::Keeper;
@@ -58,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) passwords: Passwords,
     /// Documents that hosts keep alive.
     pub(crate) presence: Presence,
+    /// What watches showed last.
+    pub(crate) recent: Recent,
     /// Logins by user and source.
     pub(crate) tries: Tries,
     pub(crate) pings: Buckets<IpAddr>,
@@ -127,6 +130,7 @@ impl AuthService {
         let inner = Inner {
             passwords: Passwords::new(limits.password_hashes)?,
             presence,
+            recent: Recent::default(),
             tries: Tries::new(Arc::clone(&storage.backend), Arc::clone(&clock), cluster_id),
             pings: Buckets::new(limits.ping),
             entry: Buckets::new(limits.entry),

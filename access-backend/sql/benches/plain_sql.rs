@@ -17,6 +17,8 @@ use std::time::{Duration, Instant, SystemTime};
 use access_backend::{Backend, Batch, KeyRange, MAX_PAGE_ITEMS, Operation, Prefix, WatchEvent};
 use access_backend_sql::Sql;
 use common::{Server, item, key, open};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use tokio_postgres::types::{FromSql, Type, accepts};
 use tokio_postgres::{Client, Row, Statement};
 
@@ -82,6 +84,9 @@ async fn main() {
         tokio::spawn(compare(bench.clone(), name, goal, each)).await.unwrap();
     }
     watching(&bench.store).await;
+    for watchers in [1, 100, 1000] {
+        cpu_of_watchers(&bench.store, watchers).await;
+    }
 }
 
 /// Prints how fast the store is, of plain SQL.
@@ -244,4 +249,41 @@ async fn watching(store: &Arc<Sql>) {
         at(50),
         at(99)
     );
+}
+
+/// What watchers cost this process who see a change in a hundred each, or each change, with 200 writes a second.
+async fn cpu_of_watchers(store: &Arc<Sql>, count: usize) {
+    const WRITES: usize = 1000;
+    let spent = || {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+        let micros = |time: TimeVal| Duration::from_micros(time.num_microseconds() as u64);
+        micros(usage.user_time()) + micros(usage.system_time())
+    };
+    for (name, places) in [("one change in a hundred", 100), ("each change", 1)] {
+        let place = |number: usize| format!("/cpu/{name}/{}", number % places).replace(' ', "-");
+        let mut watchers = Vec::new();
+        for number in 0..count {
+            let prefix = Prefix::parse(&place(number)).unwrap();
+            let mut watch = store.watch(&[prefix], None).await.unwrap();
+            while !matches!(watch.next().await, Some(Ok(WatchEvent::Ready(_)))) {}
+            let expected = (0..WRITES).filter(|write| write % places == number % places).count();
+            watchers.push(tokio::spawn(async move {
+                for _ in 0..expected {
+                    black_box(watch.next().await);
+                }
+            }));
+        }
+        let (began, before) = (Instant::now(), spent());
+        let mut ticks = tokio::time::interval(Duration::from_millis(5));
+        for number in 0..WRITES {
+            ticks.tick().await;
+            store.put(item(&format!("{}/row", place(number)), VALUE)).await.unwrap();
+        }
+        futures::future::join_all(watchers).await;
+        let share = (spent() - before).as_secs_f64() / began.elapsed().as_secs_f64();
+        println!(
+            "{count} watchers of {name}, 200 writes a second: {:.1} % of a core",
+            share * 100.0
+        );
+    }
 }
