@@ -44,6 +44,7 @@ pub(crate) struct Counters {
     retries: AtomicU64,
     lost: AtomicU64,
     resolved: AtomicU64,
+    unresolved: AtomicU64,
 }
 
 /// What a store went through since it was opened.
@@ -56,6 +57,8 @@ pub struct Stats {
     pub lost: u64,
     /// Those of them that turned out to have been committed.
     pub resolved: u64,
+    /// Those of them of which nothing tells whether they were: none on PostgreSQL while its log goes back far enough.
+    pub unresolved: u64,
 }
 
 impl Counters {
@@ -68,6 +71,7 @@ impl Counters {
             retries: self.retries.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
             resolved: self.resolved.load(Ordering::Relaxed),
+            unresolved: self.unresolved.load(Ordering::Relaxed),
         }
     }
 }
@@ -282,6 +286,8 @@ impl Shared {
                 Ok(Told::NotWritten) => return Ok(None),
                 Ok(Told::StillThere) => {}
                 Ok(Told::Unknown) => {
+                    let counter = &self.counters.unresolved;
+                    count(counter, "access_backend_sql_unresolved_writes_total");
                     return Err(unavailable(&format!(
                         "{error}: the connection was lost during a write; read again to see \
                          whether it happened"

@@ -67,6 +67,7 @@ fn histories_are_linearizable_while_connections_are_cut() {
     let resolved: u64 = stats.iter().map(|stats| stats.resolved).sum();
     eprintln!("{} cuts, {lost} writes open, {resolved} of them committed", cutter.cuts());
     assert!(lost > 20 && resolved > 0, "the cuts hit writes: {lost} and {resolved}");
+    assert!(stats.iter().all(|stats| stats.unresolved == 0), "each was found, or found missing");
 }
 
 /// A session beside the store's.
