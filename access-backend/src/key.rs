@@ -26,6 +26,14 @@ impl Key {
     /// # Errors
     /// [`Error::Invalid`] where a segment is malformed, [`Error::TooLarge`] past [`MAX_KEY_BYTES`].
     pub fn parse(path: &str) -> Result<Self, Error> {
+        if is_plain(path) {
+            return Ok(Self(path.into()));
+        }
+        Self::parse_any(path)
+    }
+
+    /// Reads any path, a segment at a time, and says what is wrong with one.
+    fn parse_any(path: &str) -> Result<Self, Error> {
         let rest = path.strip_prefix('/').ok_or_else(|| {
             Error::invalid("key", format!("{path:?} does not begin with a slash"))
         })?;
@@ -274,6 +282,18 @@ impl fmt::Debug for Prefix {
     }
 }
 
+/// Whether it is certainly a key: most are of ASCII, and are read in one go. Of what begins a segment with a dot
+/// nothing is said.
+fn is_plain(path: &str) -> bool {
+    let mut before = 0;
+    let sound = path.bytes().all(|byte| {
+        let after_slash = before == b'/' && matches!(byte, b'/' | b'.');
+        before = byte;
+        matches!(byte, b' '..=b'~') && !after_slash
+    });
+    sound && path.starts_with('/') && before != b'/' && path.len() < MAX_KEY_BYTES
+}
+
 fn build<S: AsRef<str>>(segments: impl IntoIterator<Item = S>) -> Result<String, Error> {
     let mut path = String::new();
     for segment in segments {
@@ -329,6 +349,23 @@ mod tests {
         assert!(matches!(Key::from_segments(Vec::<&str>::new()), Err(Error::Invalid { .. })));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn what_is_read_in_one_go_is_read_a_segment_at_a_time_too(
+            path in "[/.a ~\u{7f}\u{0}\u{1f}\u{80}é]{0,12}",
+            long in "(/[a-z.]{1,300}){1,6}",
+        ) {
+            for path in [path, long] {
+                proptest::prop_assert_eq!(Key::parse(&path), Key::parse_any(&path));
+            }
+        }
+
+        #[test]
+        fn what_is_plain_is_read_in_one_go(path in "(/[a-z0-9@-][a-z0-9@.-]{0,20}){1,5}") {
+            proptest::prop_assert!(is_plain(&path));
+        }
+    }
+
     #[test]
     fn the_bound_is_exact() {
         let longest = "x".repeat(MAX_KEY_BYTES - 2);
@@ -337,6 +374,8 @@ mod tests {
             MAX_KEY_BYTES
         );
         assert!(matches!(Key::from_segments([format!("{longest}x")]), Err(Error::TooLarge { .. })));
+        assert!(Key::parse(&format!("/{longest}")).is_ok());
+        assert!(matches!(Key::parse(&format!("/{longest}x")), Err(Error::TooLarge { .. })));
     }
 
     #[test]

@@ -59,13 +59,14 @@ mod secrets;
 mod serve;
 mod service;
 mod store;
+mod upkeep;
 mod users;
 mod visit;
 
 pub use caller::Caller;
 pub use error::{Error, Result};
 pub use limits::Rate;
-pub use options::{Limits, Options, Storage};
+pub use options::{Limits, Options, Storage, Upkeep};
 pub use recordings::recordings_at;
 pub use seal::SEAL_KEY_ENV;
 pub use service::AuthService;

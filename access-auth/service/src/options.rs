@@ -46,6 +46,9 @@ pub struct Options {
     pub proxies: Vec<String>,
     /// Where recordings are kept; the folder `recordings` in `data_dir` when `None`.
     pub recordings: Option<Arc<dyn object_store::ObjectStore>>,
+    /// Whether this process takes part in deleting what has expired, and how; `None` leaves it to
+    /// other processes and to the engine.
+    pub upkeep: Option<Upkeep>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What strangers and clients may start at most.
@@ -53,6 +56,22 @@ pub struct Options {
     /// Fields of roles that came after schema 1: roles that use one are refused while a host that
     /// enforces them is too old to know it.
     pub role_fields: &'static [RoleField],
+}
+
+/// What one replica at a time deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upkeep {
+    /// How often, about.
+    pub every: Duration,
+    /// How long audit events are kept, by their own time; `None` keeps them.
+    pub keep_events: Option<Duration>,
+}
+
+impl Default for Upkeep {
+    /// Every five seconds, and no events.
+    fn default() -> Self {
+        Self { every: Duration::from_secs(5), keep_events: None }
+    }
 }
 
 impl Options {
@@ -65,6 +84,7 @@ impl Options {
             names: Vec::new(),
             proxies: Vec::new(),
             recordings: None,
+            upkeep: Some(Upkeep::default()),
             clock,
             limits: Limits::default(),
             role_fields: ROLE_FIELDS,

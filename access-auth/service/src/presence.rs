@@ -5,18 +5,27 @@
 //! nothing new is left as it is, as long as it outlives the next two times that its host is heard of; and those that
 //! have to be renewed go out together, many in one write.
 //!
-//! Nothing here is needed to be right: a replica that has just started, or that never heard of a host, writes.
+//! Hosts that came up together would be renewed together for ever. So how soon a host is renewed for the first time is
+//! drawn, which keeps it apart from the others from then on; and of what comes together all the same only so many go out
+//! each second, unless ever more wait.
+//!
+//! Nothing here is needed to be right: a replica that has just started, or that never heard of a host, looks at what the
+//! document says, and writes when that is something else.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use access_backend::{Backend, Batch, Condition, Error, Item, Key, NewItem, Operation, Revision};
+use access_backend::{
+    Backend, Batch, Condition, Error, Item, Key, NewItem, Operation, Revision, UnixMillis,
+};
 use access_core::{HostId, Timestamp};
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+
+use crate::secrets;
 
 /// Renewals that wait; whoever comes then waits for room.
 const QUEUE: usize = 4096;
@@ -26,6 +35,8 @@ const GROUP: usize = 250;
 const GROUP_BYTES: usize = 2 * 1024 * 1024;
 /// How long renewals are gathered.
 const GATHER: Duration = Duration::from_secs(1);
+/// Renewals of that time, or a tenth of those that wait, if that is more.
+const PACE: usize = 20;
 /// The most documents that are remembered; past that all of them are written once more.
 const MOST: usize = 250_000;
 
@@ -40,6 +51,8 @@ struct Known {
     said: Said,
     revision: Revision,
     heard: Timestamp,
+    /// It is renewed when it lives no longer than that, for the first time.
+    first: Duration,
 }
 
 /// What a document says, but for when it expires.
@@ -87,28 +100,51 @@ impl Presence {
         let Some(known) = known.get_mut(&row.key) else { return false };
         let pause = now.since(known.heard);
         known.heard = now;
-        let left = row.expires.map_or(i64::MAX, |at| at.0.saturating_sub(now.as_millis()));
         known.host == *host
             && known.said == said
             && known.revision == row.revision
-            && u128::try_from(left).is_ok_and(|left| left > pause.as_millis() * 2)
+            && left(row.expires, now) > known.first.max(pause * 2)
     }
 
-    /// Remembers what a host said and was written.
+    /// Remembers what a host said and was written, to live until `expires`.
     pub(crate) fn note(
         &self,
         key: &Key,
         host: &HostId,
         said: Said,
         revision: Revision,
+        expires: Option<UnixMillis>,
         now: Timestamp,
     ) {
-        let known = Known { host: host.clone(), said, revision, heard: now };
         let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= MOST {
-            all.clear();
+        let first = match all.get(key) {
+            Some(known) if known.host == *host => Duration::ZERO,
+            // Not in its last fifth, where all of those would be renewed that are heard of seldom.
+            _ => left(expires, now).mul_f64(0.2 + 0.8 * chance()),
+        };
+        let known = Known { host: host.clone(), said, revision, heard: now, first };
+        insert(&mut all, key, known);
+    }
+
+    /// Takes a document over that another replica wrote, if it lives for a good while still: a quarter of what it would
+    /// if it was renewed. It says what its host says, and belongs to it.
+    pub(crate) fn adopt(
+        &self,
+        row: &Item,
+        host: &HostId,
+        said: Said,
+        renewed: Option<UnixMillis>,
+        now: Timestamp,
+    ) -> bool {
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get(&row.key).is_some_and(|known| known.revision == row.revision);
+        if known || left(row.expires, now) < left(renewed, now) / 4 {
+            return false;
         }
-        all.insert(key.clone(), known);
+        // Whoever wrote it has seen to it that it is apart from others.
+        let (host, revision, first) = (host.clone(), row.revision, Duration::ZERO);
+        insert(&mut all, &row.key, Known { host, said, revision, heard: now, first });
+        true
     }
 
     /// Forgets what a host said: it has joined anew, perhaps with other labels.
@@ -143,7 +179,8 @@ async fn write_all(
         let mut bytes = first.item.value.len();
         group.push(first);
         let until = tokio::time::Instant::now() + GATHER;
-        while group.len() < GROUP && bytes < GROUP_BYTES {
+        let most = PACE.max(jobs.len() / 10).min(GROUP);
+        while group.len() < most && bytes < GROUP_BYTES {
             match tokio::time::timeout_at(until, jobs.recv()).await {
                 Ok(Some(job)) if group.iter().all(|held| held.item.key != job.item.key) => {
                     bytes += job.item.value.len();
@@ -154,8 +191,32 @@ async fn write_all(
                 Ok(None) | Err(_) => break,
             }
         }
+        // A group that was full early has its time all the same; who closes has none.
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = closing.cancelled() => {}
+        }
         write(&*backend, &mut group).await;
     }
+}
+
+fn insert(all: &mut HashMap<Key, Known>, key: &Key, known: Known) {
+    if all.len() >= MOST {
+        all.clear();
+    }
+    all.insert(key.clone(), known);
+}
+
+/// How long what expires then still lives.
+fn left(expires: Option<UnixMillis>, now: Timestamp) -> Duration {
+    let millis = expires.map_or(i64::MAX, |at| at.0.saturating_sub(now.as_millis()));
+    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+}
+
+/// Between nothing and one.
+fn chance() -> f64 {
+    let draw = u32::from_be_bytes(secrets::random().unwrap_or_default());
+    f64::from(draw) / f64::from(u32::MAX)
 }
 
 /// Writes a group. Those that have changed meanwhile are told so, and the others are written without them.

@@ -8,6 +8,7 @@ use access_ca::{IssuingPolicy, SanName, ServerDraft};
 use access_core::audit::AuditSink;
 use access_core::gate::{Gate, GateOptions, PolicySource};
 use access_core::identity::{SharedTrust, SpkiPin};
+use access_core::ids::uuid_text;
 use access_core::role::RoleField;
 use access_core::tls::SharedKey;
 use access_core::{Clock, ClusterName, HostId, Timestamp};
@@ -29,7 +30,10 @@ use crate::options::{Limits, Options, Storage};
 use crate::passwords::Passwords;
 use crate::presence::Presence;
 use crate::recordings;
+use crate::resources::Recent;
+use crate::secrets;
 use crate::serve::Guard;
+use crate::upkeep::Keeper;
 use crate::users::Tries;
 
 /// How long the first reading of the policy may take.
@@ -55,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) passwords: Passwords,
     /// Documents that hosts keep alive.
     pub(crate) presence: Presence,
+    /// What watches showed last.
+    pub(crate) recent: Recent,
     /// Logins by user and source.
     pub(crate) tries: Tries,
     pub(crate) pings: Buckets<IpAddr>,
@@ -88,7 +94,8 @@ impl AuthService {
         let Found { config, authorities, keys, made } =
             cluster::find_or_make(&*storage.backend, &options).await?;
         let (cluster, cluster_id) = (config.cluster_name.clone(), config.cluster_id.clone());
-        let Options { data_dir, names, recordings, clock, limits, role_fields, .. } = options;
+        let Options { data_dir, names, recordings, upkeep, clock, limits, role_fields, .. } =
+            options;
         let recordings = match recordings {
             Some(store) => store,
             None => recordings::local_folder(&data_dir)?,
@@ -108,6 +115,11 @@ impl AuthService {
         tasks.spawn(writing);
         let (presence, renewing) = Presence::start(Arc::clone(&storage.backend), closing.clone());
         tasks.spawn(renewing);
+        if let Some(upkeep) = upkeep {
+            let holder = uuid_text(secrets::random()?);
+            let keeper = Keeper::new(storage.clone(), Arc::clone(&clock), upkeep, &holder)?;
+            tasks.spawn(keeper.run(closing.clone()));
+        }
         let live = Arc::new(Live::new(config, authorities, keys, Arc::clone(&clock))?);
         let (ready, is_ready) = tokio::sync::oneshot::channel();
         let following = Arc::clone(&live).follow(Arc::clone(&storage.backend), ready);
@@ -118,6 +130,7 @@ impl AuthService {
         let inner = Inner {
             passwords: Passwords::new(limits.password_hashes)?,
             presence,
+            recent: Recent::default(),
             tries: Tries::new(Arc::clone(&storage.backend), Arc::clone(&clock), cluster_id),
             pings: Buckets::new(limits.ping),
             entry: Buckets::new(limits.entry),

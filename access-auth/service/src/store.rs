@@ -15,6 +15,7 @@
 //! | `/owners/KIND/NAME` | the host that a resource's name belongs to, or that it is the administrators' |
 //! | `/reports/db/NAME/HOST` | what a host tells of a database that administrators registered |
 //! | `/writers/ID` | the host that an audit writer belongs to, or that it is the service's own |
+//! | `/leases/JOB` | the replica that does what one does for all |
 
 use access_backend::{Backend, Item, Key, NewItem, Revision, UnixMillis, Value};
 use access_core::Timestamp;

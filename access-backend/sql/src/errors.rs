@@ -8,8 +8,6 @@ use tokio_postgres::error::SqlState;
 
 use crate::conn_string::ConnString;
 
-const CONN_STRING: &str = "storage.conn_string";
-
 /// What to do after a statement failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -38,7 +36,7 @@ pub(crate) fn judge(conn: &ConnString, error: &tokio_postgres::Error) -> Failure
     let Some(db) = error.as_db_error() else { return off_the_wire(conn, error) };
     let (code, said) = (db.code(), db.message());
     let (user, database) = (conn.user(), conn.database());
-    let wrong = |reason: String| Failure::Final(Error::Setting { setting: CONN_STRING, reason });
+    let wrong = |reason: String| Failure::Final(Error::Setting { setting: conn.setting(), reason });
     match code.code() {
         "40001" | "40P01" | "CR000" => Failure::Conflict,
         // statement_completion_unknown; the server ends the session; it starts or stops.
@@ -47,8 +45,9 @@ pub(crate) fn judge(conn: &ConnString, error: &tokio_postgres::Error) -> Failure
         }
         "57P03" => Failure::Busy(unavailable(said)),
         "53300" => Failure::Busy(unavailable(&format!(
-            "{conn}: {said}; lower pool_max_conns in {CONN_STRING}, or raise max_connections of \
-             the server"
+            "{conn}: {said}; lower pool_max_conns in {}, or raise max_connections of the \
+             server",
+            conn.setting()
         ))),
         "53100" => Failure::Busy(unavailable(&format!(
             "{conn}: the server's disk is full ({said}); free some space there"
@@ -81,7 +80,7 @@ pub(crate) fn judge(conn: &ConnString, error: &tokio_postgres::Error) -> Failure
 
 /// Errors that no server sent.
 fn off_the_wire(conn: &ConnString, error: &tokio_postgres::Error) -> Failure {
-    let wrong = |reason: String| Failure::Final(Error::Setting { setting: CONN_STRING, reason });
+    let wrong = |reason: String| Failure::Final(Error::Setting { setting: conn.setting(), reason });
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     let mut deepest = error.to_string();
     while let Some(now) = cause {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::Engine;
-use crate::pool::{BANNER, bounded};
+use crate::pool::BANNER;
 use crate::schema::{self, VERSION};
 use crate::statements::cockroachdb::{self, regions};
 use crate::statements::{ask, postgres};
@@ -28,8 +28,8 @@ pub(crate) async fn report(shared: &Arc<Shared>) -> Result<Report, Error> {
         schema_version: schema::version(&simple(shared, VERSION).await?),
         rows: first(&simple(shared, ask::ROWS).await?).and_then(|count| count.parse().ok()),
         latency_us: u64::try_from(latency.as_micros()).ok(),
-        feed_lag_ms: u64::try_from(shared.feed.silence().as_millis()).ok(),
-        event_days: shared.options.event_ttl.map(|ttl| ttl.as_secs() / 86_400),
+        feed_lag_ms: u64::try_from(shared.feed.lag().as_millis()).ok(),
+        event_days: shared.options.event_retention.days(),
         ..Report::default()
     };
     if shared.options.engine == Engine::CockroachDb {
@@ -59,6 +59,6 @@ pub(crate) async fn others(shared: &Arc<Shared>) -> Result<Vec<String>, Error> {
 
 async fn simple(shared: &Arc<Shared>, text: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
     let conn = shared.pool.get(shared.pool.deadline()).await?;
-    let answer = bounded(conn.client.simple_query(text)).await;
-    answer.map_err(|error| error.judge(&shared.pool).into_error())
+    let answer = conn.bounded(conn.client.simple_query(text)).await;
+    answer.map_err(|error| error.judge(shared.pool.dialer()).into_error())
 }

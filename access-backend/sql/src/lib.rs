@@ -35,15 +35,15 @@
 //! | | PostgreSQL 15 | a stand-in for CockroachDB on the PostgreSQL wire | CockroachDB |
 //! | --- | --- | --- | --- |
 //! | the conformance suite of rows and watches | in the tests | in the tests | where `ACCESS_TEST_COCKROACHDB_URL` is set |
-//! | the suite of events | in the tests | no | where it is set |
-//! | linearizability while connections are cut | in the tests | no | no |
+//! | the suite of events | in the tests | in the tests | where it is set |
+//! | linearizability while connections are cut and clients killed | in the tests | in the tests, of single keys | no |
 //! | an end in the middle of a commit, 40001, feeds that stall | in the tests (no feeds there) | in the tests | no |
 //! | moving a store in and out | in the tests | no | no |
-//! | regions, lists from nearby copies, the TTL of events | not there: events are swept | in the tests, as far as they are sent | no |
+//! | regions, lists from nearby copies, the TTL of events | not there | in the tests, as far as they are sent | no |
 //! | TLS in every `sslmode`, client certificates, their renewal | in the tests | no | no |
 //!
 //! No release of this crate has met CockroachDB itself in its makers' hands. `tests/golden` has every statement that it
-//! would be sent.
+//! would be sent; the stand-in refuses all others.
 //!
 //! # What it needs
 //!
@@ -55,6 +55,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod conn;
 mod conn_string;
 mod dialect;
 mod errors;
@@ -63,12 +64,15 @@ mod feed;
 mod inspect;
 mod options;
 mod pool;
+#[cfg(test)]
+mod real_tests;
 mod regions;
+mod retention;
 mod schema;
+mod skew;
 mod sql;
 mod statements;
 mod store;
-mod sweep;
 mod tls;
 mod types;
 mod watch;
@@ -78,5 +82,6 @@ pub use conn_string::{ConnString, Pooling, SslMode, TlsFiles};
 pub use dialect::Engine;
 pub use options::SqlOptions;
 pub use regions::{Regions, Survive};
+pub use retention::Retention;
 pub use sql::Sql;
 pub use store::Stats;

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use access_backend::{Clock, Error, SystemClock};
 
-use crate::{ConnString, Engine};
+use crate::{ConnString, Engine, Retention};
 
 /// How a [`Sql`](crate::Sql) store behaves.
+///
+/// Nothing is deleted by itself but what CockroachDB's tables do: somebody calls
+/// [`sweep`](access_backend::Backend::sweep) now and then, best one process at a time, under a
+/// [`Lease`](access_backend::Lease).
 #[derive(Clone, Debug)]
 pub struct SqlOptions {
     /// Which database it is; one that turns out to be the other is refused.
@@ -18,16 +22,15 @@ pub struct SqlOptions {
     pub feed_conn: Option<ConnString>,
     /// What decides about expiry. It has to agree with those of other processes on the same database.
     pub clock: Arc<dyn Clock>,
-    /// How far the clock may be from the database's when the store is opened; `None` does not look.
+    /// How far the clock may be from the database's when the store is opened, and for
+    /// [`health`](access_backend::Backend::health) to find no fault; `None` is any distance.
     pub max_clock_skew: Option<Duration>,
-    /// How often expired rows are deleted and the change log is trimmed, by one process at a time; `None` leaves it to
-    /// calls of [`sweep`](access_backend::Backend::sweep). CockroachDB deletes expired rows by itself.
-    pub sweep_every: Option<Duration>,
-    /// When CockroachDB deletes expired rows, as in crontab. It is set when the tables are made.
+    /// When CockroachDB deletes expired rows and events, as in crontab. The tables are set to it, unless their retention
+    /// stays as it is.
     pub ttl_job_cron: String,
-    /// How long events are kept, by their own time; `None` keeps them. PostgreSQL's are deleted by the sweep, in small
-    /// batches; on CockroachDB it is the table's own row-level TTL, in whole days.
-    pub event_ttl: Option<Duration>,
+    /// How long CockroachDB keeps events: the tables are set to it. PostgreSQL keeps them until they are deleted by
+    /// [`delete_before`](access_backend::EventStore::delete_before), and tells what is said here.
+    pub event_retention: Retention,
     /// How many changes a watch may be behind before it is reset.
     pub watch_buffer: usize,
     /// How many changes, about, are kept for watches that resume.
@@ -41,8 +44,8 @@ pub struct SqlOptions {
 }
 
 impl SqlOptions {
-    /// The machine's clock, which may be 5 s off; a sweep every 5 s, CockroachDB's own every 20 minutes; 4,096 changes
-    /// for each watch and 16,384 to resume from; a look at the log a second; 10 s of patience with a change feed and
+    /// The machine's clock, which may be 5 s off; events kept as they are, CockroachDB's own sweep every 20 minutes; 4,096
+    /// changes for each watch and 16,384 to resume from; a look at the log a second; 10 s of patience with a change feed and
     /// with a database that is away.
     ///
     /// # Errors
@@ -54,9 +57,8 @@ impl SqlOptions {
             feed_conn: None,
             clock: Arc::new(SystemClock),
             max_clock_skew: Some(Duration::from_secs(5)),
-            sweep_every: Some(Duration::from_secs(5)),
             ttl_job_cron: "*/20 * * * *".into(),
-            event_ttl: None,
+            event_retention: Retention::AsItIs,
             watch_buffer: 4096,
             history: 16 * 1024,
             poll_every: Duration::from_secs(1),

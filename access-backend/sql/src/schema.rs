@@ -9,8 +9,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use crate::errors::Failure;
 use crate::pool::{Pool, jittered};
-use crate::statements::cockroachdb::retention;
-use crate::{Engine, SqlOptions};
+use crate::{Engine, SqlOptions, retention};
 
 const SETTING: &str = "storage.conn_string";
 
@@ -19,6 +18,9 @@ pub(crate) const FOUND: &str = "SELECT table_name, column_name, data_type FROM i
     WHERE table_schema = current_schema() AND table_name IN \
     ('backend_version', 'kv', 'kv_log', 'events', 'event_blocks', 'event_writers')";
 pub(crate) const VERSION: &str = "SELECT version FROM backend_version";
+/// After a step.
+pub(crate) const DONE: &str =
+    "UPDATE backend_version SET version = {version} WHERE version < {version}";
 
 /// The columns that statements rely on, and the words of both databases for their types.
 const COLUMNS: &[(&str, &str, &[&str])] = &[
@@ -136,29 +138,15 @@ async fn attempt(pool: &Pool, options: &SqlOptions, deadline: Instant) -> Result
             for text in step.split(';').map(str::trim).filter(|text| !text.is_empty()) {
                 run(text).await?;
             }
-            let note = format!("UPDATE backend_version SET version = {at} WHERE version < {at}");
-            run(&note).await?;
+            run(&DONE.replace("{version}", &at.to_string())).await?;
         }
         if !statements.migrate_end.is_empty() {
             run(statements.migrate_end).await?;
         }
         conn.set_open(false);
     }
-    if options.engine == Engine::CockroachDb
-        && let Some(ttl) = options.event_ttl
-    {
-        let days = (ttl.as_secs() / 86_400).max(1);
-        let cron = options.ttl_job_cron.replace('\'', "\'\'");
-        for (table, column) in retention::TABLES {
-            let found = retention::FOUND.replace("{table}", table);
-            let there = rows(&run(&found).await?).concat().concat();
-            if there.contains(&format!("\'{days} days\'")) && there.contains(&cron) {
-                continue;
-            }
-            let set = retention::SET.replace("{table}", table).replace("{column}", column);
-            let set = set.replace("{days}", &days.to_string());
-            run(&set.replace("{ttl_job_cron}", &cron)).await?;
-        }
+    if options.engine == Engine::CockroachDb {
+        retention::apply(options, &conn, pool).await?;
     }
     let found = rows(&run(FOUND).await?);
     let log = if options.engine == Engine::Postgres { LOG_COLUMNS } else { &[] };

@@ -14,12 +14,13 @@ use async_trait::async_trait;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::conn_string::FEED_SETTING;
 use crate::errors::{Failure, unavailable};
 use crate::feed::{Feed, cockroachdb, postgres};
-use crate::pool::{Dialer, Pool, bounded, jittered};
-use crate::store::{Counters, Shared, repeat};
+use crate::pool::{Dialer, Pool, jittered};
+use crate::store::{Counters, Shared};
 use crate::write::{Op, Outcome};
-use crate::{Engine, SqlOptions, Stats, events, inspect, schema, sweep};
+use crate::{Engine, SqlOptions, Stats, events, inspect, schema};
 
 /// A feed that is silent for longer is a fault.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -41,7 +42,10 @@ impl Sql {
     pub async fn open(options: SqlOptions) -> Result<Self, Error> {
         let engine = options.engine;
         let dialer = Dialer::new(engine, options.conn.clone());
-        let feed_conn = options.feed_conn.clone().unwrap_or_else(|| options.conn.clone());
+        let feed_conn = match &options.feed_conn {
+            Some(conn) => conn.clone().of_setting(FEED_SETTING),
+            None => options.conn.clone(),
+        };
         let feed_dialer = Arc::new(Dialer::new(engine, feed_conn));
         let pool = Pool::new(dialer, options.patience)?;
         schema::prepare(&pool, &options).await?;
@@ -63,9 +67,6 @@ impl Sql {
                 Err(failure) if Instant::now() > deadline => return Err(failure.into_error()),
                 Err(_) => tokio::time::sleep(jittered(Duration::from_millis(200))).await,
             }
-        }
-        if let Some(every) = shared.options.sweep_every.filter(|_| engine == Engine::Postgres) {
-            tokio::spawn(sweep::run(Arc::downgrade(&shared), every));
         }
         Ok(Self { shared })
     }
@@ -118,27 +119,6 @@ impl Shared {
             }
         }
         Ok(())
-    }
-
-    /// Expiry is judged by the clocks of several machines, so that they have to agree.
-    pub(crate) async fn check_clock(&self) -> Result<(), Error> {
-        let Some(most) = self.options.max_clock_skew else { return Ok(()) };
-        let theirs: f64 = repeat!(self, conn => {
-            let text = "SELECT extract(epoch FROM clock_timestamp())::float8";
-            conn.client.query_one(text, &[]).await.map(|row| crate::types::column(&row, 0))
-        })?;
-        let ours = Duration::from_millis(u64::try_from(self.now().0).unwrap_or_default());
-        let skew = (theirs - ours.as_secs_f64()).abs();
-        if skew <= most.as_secs_f64() {
-            return Ok(());
-        }
-        Err(Error::Setting {
-            setting: "storage.conn_string",
-            reason: format!(
-                "the clock of {} is {skew:.0} s from this machine's; set both by NTP",
-                self.options.conn
-            ),
-        })
     }
 }
 
@@ -214,6 +194,9 @@ impl Backend for Sql {
 
     async fn sweep(&self, limit: usize) -> Result<usize, Error> {
         let count = self.count(Op::Sweep { limit }).await?;
+        if self.shared.options.engine == Engine::Postgres && count < limit as u64 {
+            self.shared.trim().await?;
+        }
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
@@ -223,9 +206,7 @@ impl Backend for Sql {
 
     async fn health(&self) -> Result<Health, Error> {
         self.check_open()?;
-        let conn = self.shared.pool.get(self.shared.pool.deadline()).await?;
-        let answer = bounded(conn.client.batch_execute("SELECT 1")).await;
-        answer.map_err(|error| error.judge(&self.shared.pool).into_error())?;
+        self.shared.check_clock().await?;
         let silence = self.shared.feed.silence();
         if silence > SILENCE {
             let seconds = silence.as_secs();

@@ -10,10 +10,12 @@ use futures::TryStreamExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::conn::{Conn, Session};
 use crate::errors::{Failure, unavailable};
 use crate::feed::Feed;
-use crate::pool::{Conn, Pool, Session, bounded, jittered};
+use crate::pool::{Pool, jittered};
 use crate::statements::Statements;
+use crate::statements::postgres::log;
 use crate::types::{Moment, Uuid, column, item, rest};
 use crate::write::{Op, Outcome, bounds, bytes, refusal};
 use crate::{Engine, SqlOptions};
@@ -42,6 +44,7 @@ pub(crate) struct Counters {
     retries: AtomicU64,
     lost: AtomicU64,
     resolved: AtomicU64,
+    unresolved: AtomicU64,
 }
 
 /// What a store went through since it was opened.
@@ -54,14 +57,21 @@ pub struct Stats {
     pub lost: u64,
     /// Those of them that turned out to have been committed.
     pub resolved: u64,
+    /// Those of them of which nothing tells whether they were: none on PostgreSQL while its log goes back far enough.
+    pub unresolved: u64,
 }
 
 impl Counters {
+    fn retried(&self) {
+        count(&self.retries, "access_backend_sql_retries_total");
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             retries: self.retries.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
             resolved: self.resolved.load(Ordering::Relaxed),
+            unresolved: self.unresolved.load(Ordering::Relaxed),
         }
     }
 }
@@ -70,14 +80,14 @@ impl Counters {
 /// database's errors, and its value is a result with ours.
 macro_rules! repeat {
     ($shared:expr, $conn:ident => $work:expr) => {{
-        let mut tries = $crate::store::Tries::new(&$shared.pool);
+        let mut tries = $crate::store::Tries::new(&$shared.pool, &$shared.counters);
         loop {
             let $conn = $shared.pool.get(tries.deadline).await?;
-            let told = $crate::pool::bounded(async { $work }).await;
+            let told = $conn.bounded(async { $work }).await;
             drop($conn);
             match told {
                 Ok(done) => break done,
-                Err(error) => tries.failed(error.judge(&$shared.pool)).await?,
+                Err(error) => tries.failed(error.judge($shared.pool.dialer())).await?,
             }
         }
     }};
@@ -85,18 +95,22 @@ macro_rules! repeat {
 pub(crate) use repeat;
 
 /// How often, and how soon, something is tried again.
-pub(crate) struct Tries {
+pub(crate) struct Tries<'a> {
     pub(crate) deadline: Instant,
     pause: Duration,
+    counters: &'a Counters,
 }
 
-impl Tries {
-    pub(crate) fn new(pool: &Pool) -> Self {
-        Self { deadline: pool.deadline(), pause: FIRST_PAUSE }
+impl<'a> Tries<'a> {
+    pub(crate) fn new(pool: &Pool, counters: &'a Counters) -> Self {
+        Self { deadline: pool.deadline(), pause: FIRST_PAUSE, counters }
     }
 
     /// Pauses; an error where trying again does not help, or not in time.
     pub(crate) async fn failed(&mut self, failure: Failure) -> Result<(), Error> {
+        if matches!(failure, Failure::Conflict) {
+            self.counters.retried();
+        }
         if matches!(failure, Failure::Final(_)) || Instant::now() + self.pause > self.deadline {
             return Err(failure.into_error());
         }
@@ -121,12 +135,13 @@ impl Shared {
     }
 
     pub(crate) async fn get(&self, key: &Key) -> Result<Option<Item>, Error> {
-        let now = Moment(self.now());
-        repeat!(self, conn => {
+        let item = repeat!(self, conn => {
             let statement = conn.prepared(self.statements().get).await?;
-            let row = conn.client.query_opt(&statement, &[&bytes(key), &now]).await?;
+            let row = conn.client.query_opt(&statement, &[&bytes(key)]).await?;
             Ok(row.map(|row| rest(&row, 0, key.clone())).transpose())
-        })
+        })?;
+        // By the clock that every other statement is given, and as late as can be.
+        Ok(item.filter(|item| !item.is_expired(self.now())))
     }
 
     pub(crate) async fn page(
@@ -142,28 +157,42 @@ impl Shared {
             let mut page = PageBuilder::new(limit);
             let wanted = i64::try_from(page.wanted()).unwrap_or(i64::MAX);
             let (start, end) = bounds(&range);
-            let old = match lately {
-                true => conn.prepared(self.statements().page_lately).await.ok(),
-                false => None,
-            };
-            // Where there is nothing yet that is some seconds old, what is there now.
-            let statement = match old {
-                Some(statement) => statement,
-                None => conn.prepared(self.statements().page).await?,
-            };
+            let statements = self.statements();
+            let statement = match lately {
+                true => match conn.prepared(statements.page_lately).await {
+                    // There is nothing yet that is some seconds old: what is there now.
+                    Err(error) if is_too_young(&error) => conn.prepared(statements.page).await,
+                    found => found,
+                },
+                false => conn.prepared(statements.page).await,
+            }?;
             let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
                 [&start, &end, &now, &wanted];
             let rows = conn.client.query_raw(&statement, params).await?;
             futures::pin_mut!(rows);
             while let Some(row) = rows.try_next().await? {
-                match item(&row, 0).map(|item| page.offer(item)) {
-                    Ok(true) => {}
-                    Ok(false) => break,
+                // The row that shows that there are more is not looked at.
+                if page.is_full() {
+                    page.end_before_more();
+                    break;
+                }
+                match item(&row, 0) {
+                    Ok(item) => page.push(item),
                     Err(error) => return Ok(Err(error)),
                 }
             }
             Ok(Ok(page.finish()))
         })
+    }
+
+    /// Forgets all but the last changes of PostgreSQL's log.
+    pub(crate) async fn trim(&self) -> Result<(), Error> {
+        let history = i64::try_from(self.options.history).unwrap_or(i64::MAX);
+        repeat!(self, conn => {
+            let statement = conn.prepared(log::TRIM).await?;
+            conn.client.execute(&statement, &[&history]).await.map(Ok)
+        })
+        .map(drop)
     }
 
     /// Runs a write until it is known whether it happened.
@@ -174,7 +203,7 @@ impl Shared {
             let revision = Uuid::fresh();
             let since = self.feed.low_mark();
             let conn = self.pool.get(deadline).await?;
-            let sent = bounded(op.send(&conn, self.statements(), revision, self.now())).await;
+            let sent = conn.bounded(op.send(&conn, self.statements(), revision, self.now())).await;
             let failure = match sent {
                 Ok(Outcome::Rows(0)) if op.key().is_some() => {
                     drop(conn);
@@ -187,12 +216,10 @@ impl Shared {
                     self.feed.written();
                     return Ok((outcome, revision.0));
                 }
-                Err(error) => error.judge(&self.pool),
+                Err(error) => error.judge(self.pool.dialer()),
             };
             match failure {
-                Failure::Conflict => {
-                    count(&self.counters.retries, "access_backend_sql_retries_total");
-                }
+                Failure::Conflict => self.counters.retried(),
                 Failure::Lost(error) => {
                     count(&self.counters.lost, "access_backend_sql_lost_connections_total");
                     let session = conn.session.clone();
@@ -254,18 +281,20 @@ impl Shared {
                 }
                 self.written(&conn, op, revision, since).await
             };
-            match bounded(told).await {
+            match conn.bounded(told).await {
                 Ok(Told::Written(outcome)) => return Ok(Some(outcome)),
                 Ok(Told::NotWritten) => return Ok(None),
                 Ok(Told::StillThere) => {}
                 Ok(Told::Unknown) => {
+                    let counter = &self.counters.unresolved;
+                    count(counter, "access_backend_sql_unresolved_writes_total");
                     return Err(unavailable(&format!(
                         "{error}: the connection was lost during a write; read again to see \
                          whether it happened"
                     )));
                 }
                 Err(error) => {
-                    if let Failure::Final(error) = error.judge(&self.pool) {
+                    if let Failure::Final(error) = error.judge(self.pool.dialer()) {
                         return Err(error);
                     }
                 }
@@ -284,7 +313,7 @@ impl Shared {
         let statements = self.statements();
         if self.options.engine == Engine::CockroachDb {
             let id: String = session.id.chars().filter(char::is_ascii_hexdigit).collect();
-            let text = statements.end_session.replace("$1", &format!("'{id}'"));
+            let text = statements.end_session.replace("{session}", &format!("'{id}'"));
             return conn.client.batch_execute(&text).await;
         }
         let statement = conn.prepared(statements.end_session).await?;
@@ -329,6 +358,11 @@ impl Shared {
             _ => Told::Written(Outcome::Rows(number(all))),
         })
     }
+}
+
+/// Whether table or database were not there yet at the moment that is asked for.
+fn is_too_young(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| matches!(code.code(), "42P01" | "3D000"))
 }
 
 /// What the database says of a write that was not answered.

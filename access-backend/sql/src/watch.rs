@@ -15,12 +15,14 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
 use crate::Engine;
+use crate::conn::{BoundedError, Conn};
 use crate::errors::{Failure, unavailable};
 use crate::feed::cockroachdb::Hlc;
 use crate::feed::postgres::{Place, State, logged};
-use crate::pool::{BoundedError, Conn, bounded, jittered};
+use crate::pool::jittered;
 use crate::statements::cockroachdb::feed;
 use crate::statements::postgres::log;
+use crate::statements::tx;
 use crate::store::Shared;
 use crate::types::{Moment, column, item};
 use crate::write::bounds;
@@ -147,7 +149,7 @@ async fn produce(shared: &Arc<Shared>, request: &Request, sender: &mpsc::Sender<
         let failure = match snapshot(shared, request, &mut out, deadline).await {
             Ok(()) | Err(Stopped::Reader) => return,
             Err(Stopped::Store(error)) => Failure::Final(error),
-            Err(Stopped::Wire(error)) => error.judge(&shared.pool),
+            Err(Stopped::Wire(error)) => error.judge(shared.pool.dialer()),
         };
         let last = match failure {
             Failure::Final(error) => Part::Failed(error),
@@ -177,7 +179,7 @@ async fn snapshot(
     };
     let conn = shared.pool.get(deadline).await?;
     conn.set_open(true);
-    bounded(conn.client.batch_execute(shared.statements().begin_read)).await?;
+    conn.bounded(conn.client.batch_execute(shared.statements().begin_read)).await?;
     let (position, shown) = match reached {
         None => log_snapshot(shared, &conn, request, out).await?,
         Some(reached) => {
@@ -186,7 +188,7 @@ async fn snapshot(
             (Some(reached), Some(Shown::Moment(at, None)))
         }
     };
-    if bounded(conn.client.batch_execute("COMMIT")).await.is_ok() {
+    if conn.bounded(conn.client.batch_execute(tx::COMMIT)).await.is_ok() {
         conn.set_open(false);
     }
     drop(conn);
@@ -217,8 +219,8 @@ async fn resume(
 
 /// The moment of CockroachDB's transaction.
 async fn moment(conn: &Conn) -> Result<Hlc, Stopped> {
-    let statement = bounded(conn.prepared(feed::NOW)).await?;
-    let row = bounded(conn.client.query_one(&statement, &[])).await?;
+    let statement = conn.bounded(conn.prepared(feed::NOW)).await?;
+    let row = conn.bounded(conn.client.query_one(&statement, &[])).await?;
     let text: &str = column(&row, 0)?;
     Hlc::parse(text).ok_or_else(|| Stopped::Store(unavailable("a moment that is none")))
 }
@@ -229,7 +231,7 @@ async fn log_snapshot(
     request: &Request,
     out: &mut Out<'_>,
 ) -> Result<(Option<Position>, Option<Shown>), Stopped> {
-    let state = bounded(State::read(conn)).await??;
+    let state = conn.bounded(State::read(conn)).await??;
     let mut ready = state.settled;
     match request.from {
         None => all_rows(shared, conn, &request.prefixes, out).await?,
@@ -254,14 +256,14 @@ async fn all_rows(
     out: &mut Out<'_>,
 ) -> Result<(), Stopped> {
     let now = Moment(shared.now());
-    let statement = bounded(conn.prepared(shared.statements().page)).await?;
+    let statement = conn.bounded(conn.prepared(shared.statements().page)).await?;
     for prefix in prefixes {
         let range = KeyRange::from(prefix);
         let (start, end) = bounds(&range);
         let params: [&(dyn ToSql + Sync); 4] = [&start, &end, &now, &i64::MAX];
-        let rows = bounded(conn.client.query_raw(&statement, params)).await?;
+        let rows = conn.bounded(conn.client.query_raw(&statement, params)).await?;
         futures::pin_mut!(rows);
-        while let Some(row) = bounded(rows.try_next()).await? {
+        while let Some(row) = conn.bounded(rows.try_next()).await? {
             let item = item(&row, 0)?;
             let len = item.value.len();
             out.push(WatchEvent::Put(item), len).await?;
@@ -280,11 +282,11 @@ async fn changes_since(
     ready: Place,
     out: &mut Out<'_>,
 ) -> Result<(), Stopped> {
-    let statement = bounded(conn.prepared(log::SINCE)).await?;
+    let statement = conn.bounded(conn.prepared(log::SINCE)).await?;
     let params: [&(dyn ToSql + Sync); 2] = [&from.xid, &from.ord];
-    let rows = bounded(conn.client.query_raw(&statement, params)).await?;
+    let rows = conn.bounded(conn.client.query_raw(&statement, params)).await?;
     futures::pin_mut!(rows);
-    while let Some(row) = bounded(rows.try_next()).await? {
+    while let Some(row) = conn.bounded(rows.try_next()).await? {
         let (key, item, place) = logged(&row)?;
         if !prefixes.iter().any(|prefix| prefix.covers(&key)) {
             continue;

@@ -8,8 +8,8 @@ use access_backend::{
 use futures::future;
 use tokio_postgres::types::ToSql;
 
-use crate::pool::{Conn, in_order};
-use crate::statements::Statements;
+use crate::conn::{Conn, in_order};
+use crate::statements::{Statements, tx};
 use crate::types::{Moment, Uuid};
 
 type Sent<T> = Result<T, tokio_postgres::Error>;
@@ -153,9 +153,9 @@ async fn in_transaction<T>(
 ) -> Sent<T> {
     let first = conn.prepared(first).await?;
     conn.set_open(true);
-    let begin = conn.client.batch_execute("BEGIN");
+    let begin = conn.client.batch_execute(tx::BEGIN);
     let head = in_order(begin, conn.client.execute(&first, params));
-    let tail = in_order(second, conn.client.batch_execute("COMMIT"));
+    let tail = in_order(second, conn.client.batch_execute(tx::COMMIT));
     let ((begun, first), (second, committed)) = in_order(head, tail).await;
     conn.set_open(false);
     begun?;
@@ -307,7 +307,7 @@ async fn batch_in_steps(
             false => client.query_one(&check, &looked).await?.try_get(0),
         }
     };
-    let (begun, failed) = in_order(client.batch_execute("BEGIN"), look).await;
+    let (begun, failed) = in_order(client.batch_execute(tx::BEGIN), look).await;
     begun?;
     let failed: Option<i64> = match failed {
         Ok(failed) => failed,
@@ -336,7 +336,7 @@ async fn batch_in_steps(
     };
     // All on their way before the first is answered. After a failed one the commit is an end.
     let (puts, deletes, committed) =
-        future::join3(puts, deletes, client.batch_execute("COMMIT")).await;
+        future::join3(puts, deletes, client.batch_execute(tx::COMMIT)).await;
     conn.set_open(false);
     puts?;
     deletes?;
@@ -346,7 +346,7 @@ async fn batch_in_steps(
 
 /// Ends a transaction; where that fails, the connection is not used again.
 async fn rollback(conn: &Conn) {
-    if conn.client.batch_execute("ROLLBACK").await.is_ok() {
+    if conn.client.batch_execute(tx::ROLLBACK).await.is_ok() {
         conn.set_open(false);
     }
 }

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use access_backend::conformance::{run, run_events, run_one};
 use access_backend::{
-    Backend, Batch, Capabilities, Clock, Condition, Error, EventQuery, EventStore, KeyRange,
-    ManualClock, Operation, Position, Prefix, StoredEvent, SystemClock, UnixMillis, Watch,
-    WatchEvent,
+    Backend, Batch, Capabilities, Clock, Condition, Error, EventStore, KeyRange, ManualClock,
+    Operation, Position, Prefix, StoredEvent, SystemClock, UnixMillis, Watch, WatchEvent,
 };
 use access_backend_sql::{Engine, Sql, SqlOptions};
 use common::cutter::Cutter;
@@ -40,6 +39,7 @@ fn histories_are_linearizable_while_connections_are_cut() {
         "concurrent_operations_on_one_key_are_linearizable",
         "concurrent_batches_are_linearizable",
         "counting_by_revision_loses_nothing",
+        "clients_that_are_killed_leave_whole_operations",
     ] {
         let (server, cutter, stores) = (server.clone(), cutter.clone(), stores.clone());
         run_one(check, move |clock: Arc<dyn Clock>| {
@@ -67,6 +67,7 @@ fn histories_are_linearizable_while_connections_are_cut() {
     let resolved: u64 = stats.iter().map(|stats| stats.resolved).sum();
     eprintln!("{} cuts, {lost} writes open, {resolved} of them committed", cutter.cuts());
     assert!(lost > 20 && resolved > 0, "the cuts hit writes: {lost} and {resolved}");
+    assert!(stats.iter().all(|stats| stats.unresolved == 0), "each was found, or found missing");
 }
 
 /// A session beside the store's.
@@ -196,6 +197,8 @@ async fn a_writer_that_is_not_done_is_waited_for() {
     store.put(item("/later", "x")).await.unwrap();
     let early = tokio::time::timeout(Duration::from_millis(400), watch.next()).await;
     assert!(early.is_err(), "{early:?} before what may come to stand before it");
+    let lag = store.report().await.unwrap().feed_lag_ms.unwrap();
+    assert!(lag >= 200, "{lag} ms, while something is held back");
     // A snapshot shows what is committed, and a position from it leads past nothing.
     let mut between = store.watch(&[Prefix::root()], Some(ready)).await.unwrap();
     let (events, resumable) = until_ready(&mut between).await;
@@ -245,11 +248,7 @@ async fn watches_go_on_after_the_database_was_away() {
 async fn a_position_past_the_end_of_the_log_is_reset() {
     let server = Server::start();
     let database = server.database();
-    let options = SqlOptions {
-        history: 64,
-        sweep_every: Some(Duration::from_millis(50)),
-        ..options(&server.url(&database))
-    };
+    let options = SqlOptions { history: 64, ..options(&server.url(&database)) };
     let store = Arc::new(Sql::open(options).await.unwrap());
     let mut watch = store.watch(&[Prefix::root()], None).await.unwrap();
     let (_, start) = until_ready(&mut watch).await;
@@ -257,6 +256,9 @@ async fn a_position_past_the_end_of_the_log_is_reset() {
     for number in 0..200 {
         store.put(item("/a", &number.to_string())).await.unwrap();
     }
+    // As two replicas would that take each other for gone.
+    let (one, other) = tokio::join!(store.sweep(256), store.sweep(256));
+    assert_eq!(one.unwrap() + other.unwrap(), 1);
     let mut seen = 0;
     while seen < 202 {
         // The row that had expired was swept meanwhile.
@@ -265,15 +267,9 @@ async fn a_position_past_the_end_of_the_log_is_reset() {
             other => panic!("{other:?}"),
         }
     }
-    let until = std::time::Instant::now() + DEADLINE;
-    loop {
-        let logged: i64 = server.sql(&database, "SELECT count(*) FROM kv_log").parse().unwrap();
-        if logged <= 64 {
-            break;
-        }
-        assert!(std::time::Instant::now() < until, "{logged} changes are kept");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    assert_eq!(store.sweep(256).await.unwrap(), 0);
+    let logged: i64 = server.sql(&database, "SELECT count(*) FROM kv_log").parse().unwrap();
+    assert!(logged <= 64, "{logged} changes are kept");
     let mut late = store.watch(&[Prefix::root()], Some(start)).await.unwrap();
     assert_eq!(next(&mut late).await, WatchEvent::Reset);
     store.put(item("/a", "end")).await.unwrap();
@@ -390,9 +386,27 @@ async fn what_is_set_up_wrong_is_said() {
     assert!(error.contains("GRANT ALL ON"), "{error}");
 
     let clock = Arc::new(ManualClock::new(UnixMillis(SystemClock.now().0 - 60_000)));
-    let options = SqlOptions { clock, ..options(&good) };
+    let skewed = SqlOptions { clock: clock.clone(), ..common::options(&good) };
+    let error = Sql::open(skewed.clone()).await.unwrap_err().to_string();
+    assert!(error.contains("s from this machine's; set both by NTP"), "{error}");
+    // One that drifts while the store is open, too.
+    clock.set(SystemClock.now());
+    let store = Sql::open(skewed).await.unwrap();
+    store.health().await.unwrap();
+    clock.advance(Duration::from_secs(60));
+    let error = store.health().await.unwrap_err().to_string();
+    assert!(error.contains("s from this machine's; set both by NTP"), "{error}");
+    clock.set(SystemClock.now());
+    store.health().await.unwrap();
+    store.close().await.unwrap();
+
+    // The feed's own way has its own name.
+    let options = SqlOptions {
+        feed_conn: Some(good.replace("postgres@", "nobody@").parse().unwrap()),
+        ..common::options(&good)
+    };
     let error = Sql::open(options).await.unwrap_err().to_string();
-    assert!(error.contains("60 s from this machine's"), "{error}");
+    assert!(error.starts_with("storage.change_feed_conn_string: "), "{error}");
 
     open(&good).await.close().await.unwrap();
     server.sql(&database, "UPDATE backend_version SET version = 9");
@@ -409,6 +423,26 @@ async fn what_is_set_up_wrong_is_said() {
     server.sql(&foreign, "CREATE TABLE kv (k int)");
     let error = said(Engine::Postgres, &server.url(&foreign)).await;
     assert!(error.contains("another program"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_not_taken_for_the_store() {
+    let server = Server::start();
+    let url = server.url(&server.database());
+    open(&url).await.put(item("/a", "1")).await.unwrap();
+    let standby = tokio::task::block_in_place(|| server.standby());
+    let ports = [standby.port.to_string(), server.port.to_string()];
+    let alone = url.replace(&ports[1], &ports[0]);
+    let error = Sql::open(options(&alone)).await.unwrap_err().to_string();
+    assert!(error.starts_with("storage.conn_string: "), "{error}");
+    assert!(error.contains("a read-only replica") && error.contains("read-write"), "{error}");
+    // With both of them named, the one that takes writes is found.
+    let both = alone.replacen(
+        &format!("127.0.0.1:{}", ports[0]),
+        &format!("127.0.0.1:{},127.0.0.1:{}", ports[0], ports[1]),
+        1,
+    ) + "&target_session_attrs=read-write";
+    open(&both).await.put(item("/a", "2")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -498,35 +532,4 @@ async fn it_tells_how_it_is_and_who_else_is_there() {
         assert!(Instant::now() < until, "it never goes");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn old_events_are_swept() {
-    let server = Server::start();
-    let options = SqlOptions {
-        event_ttl: Some(Duration::from_secs(86_400)),
-        sweep_every: Some(Duration::from_millis(50)),
-        ..options(&server.url(&server.database()))
-    };
-    let store = Sql::open(options).await.unwrap();
-    let now = SystemClock.now();
-    let event = |seq: u64, time| StoredEvent {
-        writer: "w".into(),
-        seq,
-        time,
-        name: "n".into(),
-        user: None,
-        json: "{}".into(),
-    };
-    let day = Duration::from_secs(86_400);
-    let old = (1..=600).map(|seq| event(seq, now.minus(day * 2)));
-    let kept = (601..=610).map(|seq| event(seq, now.minus(day / 2)));
-    store.append(old.chain(kept).collect()).await.unwrap();
-    let until = Instant::now() + Duration::from_secs(20);
-    let all = EventQuery { limit: 1000, ..EventQuery::default() };
-    while store.search(&all).await.unwrap().events.len() != 10 {
-        assert!(Instant::now() < until, "they are not swept");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(store.last_seq("w").await.unwrap(), Some(610));
 }

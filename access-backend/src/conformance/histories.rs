@@ -1,9 +1,10 @@
 //! Concurrent histories, recorded and judged.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::linear::{Call, MAX_CALLS, Model, is_linearizable};
+use super::linear::{Call, MAX_CALLS, Model, Open, is_linearizable_with};
 use super::tools::{Backends, Numbers, START, fresh, key, new, prefix, text};
 use crate::{
     Backend, Batch, Condition, Error, Expect, Item, Key, KeyRange, NewItem, Operation, Revision,
@@ -46,7 +47,12 @@ enum Answer {
     Failed(usize),
 }
 
-type History = Vec<Call<Want, Answer>>;
+/// What was answered, and what was not.
+#[derive(Debug, Default)]
+struct History {
+    calls: Vec<Call<Want, Answer>>,
+    open: Vec<(u64, Want)>,
+}
 
 impl Model for Store {
     type Op = Want;
@@ -126,7 +132,7 @@ impl Store {
 pub(super) async fn concurrent_operations_on_one_key_are_linearizable(factory: &Backends) {
     for seed in 0..12 {
         let (store, _) = fresh(factory).await;
-        let history = record(store, seed, 1, MAX_CALLS / TASKS).await;
+        let history = record(store, seed, 1, MAX_CALLS / TASKS, Fate::Lives).await;
         judge(seed, 1, &history);
     }
 }
@@ -134,8 +140,17 @@ pub(super) async fn concurrent_operations_on_one_key_are_linearizable(factory: &
 pub(super) async fn concurrent_batches_are_linearizable(factory: &Backends) {
     for seed in 100..112 {
         let (store, _) = fresh(factory).await;
-        let history = record(store, seed, 3, 24).await;
+        let history = record(store, seed, 3, 24, Fate::Lives).await;
         judge(seed, 3, &history);
+    }
+}
+
+pub(super) async fn clients_that_are_killed_leave_whole_operations(factory: &Backends) {
+    for seed in 200..212 {
+        let (store, _) = fresh(factory).await;
+        let registers = 1 + seed as usize % 3;
+        let history = record(store, seed, registers, 16, Fate::IsKilled).await;
+        judge(seed, registers, &history);
     }
 }
 
@@ -171,14 +186,69 @@ pub(super) async fn counting_by_revision_loses_nothing(factory: &Backends) {
 
 fn judge(seed: u64, registers: usize, history: &History) {
     let start = Store(vec![None; registers]);
+    let open = history.open(registers);
     assert!(
-        is_linearizable(start, history),
+        is_linearizable_with(start, &history.calls, &open),
         "seed {seed} gave a history that no order explains: {history:#?}"
     );
+    let (known, unknown) = (history.calls.len(), history.open.len());
+    assert!(known >= unknown * 2, "seed {seed}: {unknown} of {} got no answer", known + unknown);
+}
+
+impl History {
+    /// What the calls without an answer may have been answered. Whoever wrote without being told has a revision that
+    /// nobody was told, and that others may have seen.
+    fn open(&self, registers: usize) -> Vec<Open<Want, Answer>> {
+        let mut told = HashSet::new();
+        let mut seen = HashSet::new();
+        for call in &self.calls {
+            match &call.answer {
+                Answer::Wrote(revision) => drop(told.insert(*revision)),
+                Answer::Row(row) => seen.extend(row.iter().map(|kept| kept.1)),
+                Answer::Rows(rows) => seen.extend(rows.iter().flatten().map(|kept| kept.1)),
+                _ => {}
+            }
+        }
+        let mut strange: Vec<Revision> = seen.difference(&told).copied().collect();
+        strange.sort_by_key(|revision| revision.to_bits());
+        let answers = |at: usize, op: &Want| match op {
+            Want::Get(_) | Want::List => Vec::new(),
+            Want::Delete(_) | Want::DeleteIf(..) => vec![Answer::Deleted],
+            Want::Clear => (0..=registers as u64).map(Answer::Cleared).collect(),
+            // One that nobody saw, or one of those that somebody did.
+            _ => strange
+                .iter()
+                .copied()
+                .chain([Revision::from_bits(u128::MAX - 1 - at as u128)])
+                .map(Answer::Wrote)
+                .collect(),
+        };
+        let open = self.open.iter().enumerate();
+        open.map(|(at, (began, op))| Open {
+            op: op.clone(),
+            answers: answers(at, op),
+            began: *began,
+        })
+        .collect()
+    }
+}
+
+/// What becomes of those who ask.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Lives,
+    /// Some of them, in the middle of an operation.
+    IsKilled,
 }
 
 /// Has some tasks do `each` random operations at once.
-async fn record(store: Arc<dyn Backend>, seed: u64, registers: usize, each: usize) -> History {
+async fn record(
+    store: Arc<dyn Backend>,
+    seed: u64,
+    registers: usize,
+    each: usize,
+    fate: Fate,
+) -> History {
     let clock = Arc::new(AtomicU64::new(0));
     // What anyone last saw of each register: revisions that are right half of the time.
     let seen = Arc::new(Mutex::new(vec![Revision::from_bits(u128::MAX); registers]));
@@ -187,28 +257,58 @@ async fn record(store: Arc<dyn Backend>, seed: u64, registers: usize, each: usiz
             let (store, clock, seen) = (store.clone(), clock.clone(), seen.clone());
             let mut numbers = Numbers::new(seed * 1000 + task as u64);
             tokio::spawn(async move {
-                let mut calls = Vec::new();
+                let mut history = History::default();
                 for step in 0..each {
                     let value = (task * 1000 + step) as u64;
                     let op = choose(&mut numbers, registers, value, &seen.lock().unwrap());
                     let began = clock.fetch_add(1, Ordering::SeqCst);
-                    let answer = perform(&*store, registers, &op).await;
+                    let answer = match fate == Fate::IsKilled && numbers.below(5) == 0 {
+                        true => killed(&store, registers, &op, numbers.below(3000)).await,
+                        false => perform(&*store, registers, &op).await,
+                    };
                     let ended = clock.fetch_add(1, Ordering::SeqCst);
-                    note(&seen, &op, &answer);
-                    calls.push(Call { op, answer, began, ended });
+                    match answer {
+                        Some(answer) => {
+                            note(&seen, &op, &answer);
+                            history.calls.push(Call { op, answer, began, ended });
+                        }
+                        None => history.open.push((began, op)),
+                    }
                     if numbers.below(3) == 0 {
                         tokio::task::yield_now().await;
                     }
                 }
-                calls
+                history
             })
         })
         .collect();
-    let mut history = Vec::new();
+    let mut history = History::default();
     for task in tasks {
-        history.extend(task.await.unwrap());
+        let part = task.await.unwrap();
+        history.calls.extend(part.calls);
+        history.open.extend(part.open);
     }
     history
+}
+
+/// What is answered to somebody who may not live for so many microseconds.
+async fn killed(
+    store: &Arc<dyn Backend>,
+    registers: usize,
+    op: &Want,
+    micros: u64,
+) -> Option<Answer> {
+    let (store, op) = (store.clone(), op.clone());
+    let mut asking = tokio::spawn(async move { perform(&*store, registers, &op).await });
+    let lives = std::time::Duration::from_micros(micros);
+    match tokio::time::timeout(lives, &mut asking).await {
+        Ok(answer) => answer.unwrap(),
+        Err(_) => {
+            asking.abort();
+            // It may have been answered in this moment.
+            asking.await.ok().flatten()
+        }
+    }
 }
 
 fn choose(numbers: &mut Numbers, registers: usize, value: u64, seen: &[Revision]) -> Want {
@@ -244,7 +344,8 @@ fn kept(item: &Item) -> (u64, Revision) {
     (std::str::from_utf8(&item.value).unwrap().parse().unwrap(), item.revision)
 }
 
-async fn perform(store: &dyn Backend, registers: usize, op: &Want) -> Answer {
+/// `None` where an engine that lost its storage in the middle can't tell.
+async fn perform(store: &dyn Backend, registers: usize, op: &Want) -> Option<Answer> {
     let row = |at: usize, value: u64| NewItem::new(register(at), text(&value.to_string()));
     let wrote = |result: Result<Revision, Error>| result.map(Answer::Wrote);
     let result = match op.clone() {
@@ -278,12 +379,14 @@ async fn perform(store: &dyn Backend, registers: usize, op: &Want) -> Answer {
             wrote(store.batch(Batch { conditions, operations }).await)
         }
     };
-    result.unwrap_or_else(|error| match error {
-        Error::NotFound { .. } => Answer::NotFound,
-        Error::AlreadyExists { .. } => Answer::Exists,
-        Error::RevisionMismatch { .. } => Answer::Mismatch,
-        Error::ConditionFailed { index } => Answer::Failed(index),
-        error => panic!("{op:?}: {error}"),
+    Some(match result {
+        Ok(answer) => answer,
+        Err(Error::NotFound { .. }) => Answer::NotFound,
+        Err(Error::AlreadyExists { .. }) => Answer::Exists,
+        Err(Error::RevisionMismatch { .. }) => Answer::Mismatch,
+        Err(Error::ConditionFailed { index }) => Answer::Failed(index),
+        Err(Error::Unavailable { .. }) => return None,
+        Err(error) => panic!("{op:?}: {error}"),
     })
 }
 
@@ -305,103 +408,4 @@ fn note(seen: &Mutex<Vec<Revision>>, op: &Want, answer: &Answer) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{ManualClock, Memory, MemoryOptions};
-
-    fn call(began: u64, ended: u64, op: Want, answer: Answer) -> Call<Want, Answer> {
-        Call { op, answer, began, ended }
-    }
-
-    fn revision(bits: u128) -> Revision {
-        Revision::from_bits(bits)
-    }
-
-    fn wrote(bits: u128) -> Answer {
-        Answer::Wrote(revision(bits))
-    }
-
-    fn read(value: u64, bits: u128) -> Answer {
-        Answer::Row(Some((value, revision(bits))))
-    }
-
-    fn fits(history: &[Call<Want, Answer>]) -> bool {
-        is_linearizable(Store(vec![None; 2]), history)
-    }
-
-    #[test]
-    fn overlapping_calls_may_come_in_either_order() {
-        for seen in [read(1, 1), read(2, 2)] {
-            assert!(fits(&[
-                call(0, 4, Want::Put(0, 1), wrote(1)),
-                call(1, 5, Want::Put(0, 2), wrote(2)),
-                call(6, 7, Want::Get(0), seen),
-            ]));
-        }
-        assert!(fits(&[
-            call(0, 9, Want::Put(0, 1), wrote(1)),
-            call(1, 2, Want::Get(0), Answer::Row(None)),
-            call(3, 4, Want::Get(0), read(1, 1)),
-        ]));
-    }
-
-    #[test]
-    fn a_stale_read_is_found() {
-        assert!(!fits(&[
-            call(0, 1, Want::Put(0, 1), wrote(1)),
-            call(2, 3, Want::Put(0, 2), wrote(2)),
-            call(4, 5, Want::Get(0), read(1, 1)),
-        ]));
-    }
-
-    #[test]
-    fn a_read_that_goes_back_is_found() {
-        assert!(!fits(&[
-            call(0, 9, Want::Put(0, 1), wrote(1)),
-            call(1, 2, Want::Get(0), read(1, 1)),
-            call(3, 4, Want::Get(0), Answer::Row(None)),
-        ]));
-    }
-
-    #[test]
-    fn a_lost_update_is_found() {
-        let update = |value| Want::Update(0, value, revision(1));
-        assert!(!fits(&[
-            call(0, 1, Want::Put(0, 1), wrote(1)),
-            call(2, 5, update(2), wrote(2)),
-            call(3, 6, update(3), wrote(3)),
-        ]));
-        assert!(fits(&[
-            call(0, 1, Want::Put(0, 1), wrote(1)),
-            call(2, 5, update(2), wrote(2)),
-            call(3, 6, update(3), Answer::Mismatch),
-        ]));
-    }
-
-    #[test]
-    fn a_half_batch_is_found() {
-        let both = Want::Batch(vec![], vec![(0, Some(1)), (1, Some(1))]);
-        let half = Answer::Rows(vec![Some((1, revision(1))), None]);
-        assert!(!fits(&[call(0, 9, both, wrote(1)), call(1, 2, Want::List, half)]));
-    }
-
-    #[test]
-    fn a_revision_given_twice_is_found() {
-        assert!(!fits(&[
-            call(0, 1, Want::Put(0, 1), wrote(1)),
-            call(2, 3, Want::Put(0, 2), wrote(1)),
-        ]));
-    }
-
-    #[tokio::test]
-    async fn one_wrong_answer_spoils_a_real_history() {
-        let clock = Arc::new(ManualClock::new(START));
-        let options = MemoryOptions { clock, sweep_every: None, ..MemoryOptions::default() };
-        let mut history = record(Arc::new(Memory::new(options)), 5, 2, 20).await;
-        assert!(fits(&history));
-        let rows =
-            history.iter_mut().find(|call| matches!(call.answer, Answer::Row(Some(_)))).unwrap();
-        rows.answer = read(777, 777);
-        assert!(!fits(&history));
-    }
-}
+mod tests;

@@ -35,17 +35,41 @@ pub struct Call<O, A> {
     pub ended: u64,
 }
 
+/// A call of which nobody knows the answer: it happened at some time after it was asked, or never.
+#[derive(Clone, Debug)]
+pub struct Open<O, A> {
+    /// What was asked.
+    pub op: O,
+    /// What may have been answered.
+    pub answers: Vec<A>,
+    /// When it was asked.
+    pub began: u64,
+}
+
 /// Whether there is an order of the calls that a caller of `start`, one call after another, could have seen.
 ///
 /// # Panics
 /// Past [`MAX_CALLS`].
 pub fn is_linearizable<M: Model>(start: M, history: &[Call<M::Op, M::Answer>]) -> bool {
-    assert!(history.len() <= MAX_CALLS, "a history has at most {MAX_CALLS} calls");
+    is_linearizable_with(start, history, &[])
+}
+
+/// The same, with calls that may have happened.
+///
+/// # Panics
+/// Past [`MAX_CALLS`], those among them.
+pub fn is_linearizable_with<M: Model>(
+    start: M,
+    history: &[Call<M::Op, M::Answer>],
+    maybe: &[Open<M::Op, M::Answer>],
+) -> bool {
+    let count = history.len() + maybe.len();
+    assert!(count <= MAX_CALLS, "a history has at most {MAX_CALLS} calls");
     let all = if history.len() == MAX_CALLS { u128::MAX } else { (1 << history.len()) - 1 };
     let mut tried = HashSet::new();
     let mut open = vec![(0u128, start)];
     while let Some((done, state)) = open.pop() {
-        if done == all {
+        if done & all == all {
             return true;
         }
         let left = || history.iter().enumerate().filter(|(at, _)| done & (1 << at) == 0);
@@ -53,6 +77,16 @@ pub fn is_linearizable<M: Model>(start: M, history: &[Call<M::Op, M::Answer>]) -
         let first_end = left().map(|(_, call)| call.ended).min().unwrap_or(u64::MAX);
         for (at, call) in left().filter(|(_, call)| call.began < first_end) {
             if let Some(after) = state.step(&call.op, &call.answer) {
+                let next = (done | 1 << at, after);
+                if tried.insert(next.clone()) {
+                    open.push(next);
+                }
+            }
+        }
+        let maybe = maybe.iter().enumerate().map(|(at, call)| (history.len() + at, call));
+        for (at, call) in maybe.filter(|(at, call)| done & (1 << at) == 0 && call.began < first_end)
+        {
+            for after in call.answers.iter().filter_map(|answer| state.step(&call.op, answer)) {
                 let next = (done | 1 << at, after);
                 if tried.insert(next.clone()) {
                     open.push(next);

@@ -73,6 +73,7 @@ checks!(
     histories::concurrent_operations_on_one_key_are_linearizable,
     histories::concurrent_batches_are_linearizable,
     histories::counting_by_revision_loses_nothing,
+    histories::clients_that_are_killed_leave_whole_operations,
 );
 
 checks!(
@@ -191,6 +192,7 @@ macro_rules! conformance_tests {
             concurrent_operations_on_one_key_are_linearizable
             concurrent_batches_are_linearizable
             counting_by_revision_loses_nothing
+            clients_that_are_killed_leave_whole_operations
         );
     };
     (@ $factory:path, $run:ident: $($name:ident)+) => {

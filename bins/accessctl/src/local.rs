@@ -78,7 +78,7 @@ pub(crate) async fn open(
         match &mut at {
             StoreAt::Sqlite(options) => options.event_ttl = None,
             StoreAt::Sql(options) => {
-                (options.event_ttl, options.sweep_every) = (None, None);
+                options.event_retention = access_backend_sql::Retention::AsItIs;
                 options.conn = options.conn.clone().named("accessctl");
             }
             _ => {}
@@ -108,7 +108,9 @@ async fn serve(
     dir: &Path,
     store: Storage,
 ) -> Result<(AuthClient, Option<OwnService>), Exit> {
-    let options = service_options(config, dir, clock())?;
+    let mut options = service_options(config, dir, clock())?;
+    // That is the daemon's to do.
+    options.upkeep = None;
     match AuthService::open(store.clone(), options).await {
         Ok(service) => {
             let client = AuthClient::over_stream(service.local_pipe());

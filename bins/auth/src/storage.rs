@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use access_auth::{AuthService, Options, Storage, StoreClock};
+use access_auth::{AuthService, Options, Storage, StoreClock, Upkeep};
 use access_backend::{Memory, MemoryOptions, Sqlite, SqliteOptions};
-use access_backend_sql::{Engine, Sql, SqlOptions};
+use access_backend_sql::{Engine, Retention, Sql, SqlOptions};
 use access_core::ClusterName;
 use access_core::time::Clock;
 use access_daemon::config::StorageType;
@@ -56,6 +56,8 @@ pub fn service_options(
     clock: Arc<dyn Clock>,
 ) -> Result<Options, Exit> {
     let mut options = Options::new(data_dir, clock);
+    let keep_events = config.access.storage.audit_retention.0;
+    options.upkeep = Some(Upkeep { keep_events, ..Upkeep::default() });
     if let Some(name) = &config.auth_service.cluster_name {
         options.cluster_name = Some(ClusterName::new(name).map_err(Exit::usage)?);
     }
@@ -115,7 +117,8 @@ impl StoreAt {
             )));
         };
         let mut options = SqlOptions::new(engine, conn_string).map_err(Exit::usage)?;
-        (options.clock, options.event_ttl) = (clock, event_ttl);
+        options.clock = clock;
+        options.event_retention = event_ttl.map_or(Retention::Forever, Retention::For);
         if let Some(other) = &storage.change_feed_conn_string {
             options.feed_conn = Some(other.parse().map_err(|error| {
                 let error = format!("{error}");

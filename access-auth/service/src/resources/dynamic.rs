@@ -108,10 +108,11 @@ impl AuthService {
         }
         let row = store::new_row(key.clone(), &server)?;
         let row = store::expiring(row, Some(self.heartbeat(told.metadata.expires)));
+        let expires = row.expires;
         let batch =
             Batch::new().when(Condition::present(old.key.clone())).then(Operation::Put(row));
         match self.commit(batch).await {
-            Ok(revision) => presence.note(&key, host, said, revision, self.now()),
+            Ok(revision) => presence.note(&key, host, said, revision, expires, self.now()),
             Err(access_backend::Error::ConditionFailed { .. }) => {
                 return Err(absent(entry.kind, &name));
             }

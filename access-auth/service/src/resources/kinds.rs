@@ -146,6 +146,7 @@ impl KindEntry {
 }
 
 /// A document as the API carries it.
+#[derive(Clone)]
 pub(crate) struct Public {
     pub(crate) document: proto::Document,
     pub(crate) metadata: Metadata,

@@ -7,10 +7,12 @@ mod kinds;
 mod page;
 mod prepare;
 mod read;
+mod recent;
 mod view;
 mod watch;
 mod write;
 
 pub(crate) use kinds::KindEntry;
+pub(crate) use recent::Recent;
 pub(crate) use watch::Events;
 pub(crate) use write::Mode;

@@ -229,7 +229,7 @@ impl Watcher {
         if self.call.host().is_some() && entry.is_authority_of_databases(&item.key) {
             return Ok(());
         }
-        match entry.public(item, self.service.now()) {
+        match self.service.inner.recent.public(entry, item, self.service.now()) {
             // Before the role is in force there, users come again with what it draws on.
             Ok(Some(public)) if entry.kind == ApiKind::Role && self.view.widen(&public) => {
                 Err(Ended::Widened)

@@ -118,6 +118,14 @@ impl AuthService {
                     && serde_json::from_slice(&old.value)
                         .is_ok_and(|old| Said::of(&old) == Said::of(&prepared.value))
             });
+            if let (Some((host, said)), Some(old)) = (told, renewed)
+                && self.inner.presence.adopt(old, host, said, prepared.item.expires, self.now())
+            {
+                let public = entry.public(old, self.now())?;
+                return public
+                    .map(|public| public.document)
+                    .ok_or_else(|| absent(entry.kind, &name));
+            }
             let written = match renewed {
                 Some(old) => self.inner.presence.renew(prepared.item.clone(), old.revision).await,
                 None => self.commit(batch).await,
@@ -125,7 +133,8 @@ impl AuthService {
             match written {
                 Ok(revision) => {
                     if let Some((host, said)) = told {
-                        self.inner.presence.note(&key, host, said, revision, self.now());
+                        let expires = prepared.item.expires;
+                        self.inner.presence.note(&key, host, said, revision, expires, self.now());
                     }
                     let change = if old.is_some() { Change::Updated } else { Change::Created };
                     self.tell(

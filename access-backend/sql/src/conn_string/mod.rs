@@ -16,6 +16,11 @@ use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, TargetSessionAttr
 
 /// The setting that errors name.
 const SETTING: &str = "storage.conn_string";
+/// That of the change feed, where it is another one.
+pub(crate) const FEED_SETTING: &str = "storage.change_feed_conn_string";
+
+/// How long a host may take to answer, where nothing is said of it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The bound of [`Pooling::max_conns`].
 const MOST_CONNECTIONS: usize = 1000;
@@ -65,6 +70,7 @@ pub struct ConnString {
     pub(crate) tls: TlsFiles,
     pub(crate) pooling: Pooling,
     shown: String,
+    setting: &'static str,
 }
 
 impl ConnString {
@@ -101,6 +107,16 @@ impl ConnString {
             name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(60).collect();
         self.config.application_name(plain);
         self
+    }
+
+    /// The same, as it stands in another setting.
+    pub(crate) fn of_setting(self, setting: &'static str) -> Self {
+        Self { setting, ..self }
+    }
+
+    /// The setting that it stands in.
+    pub(crate) fn setting(&self) -> &'static str {
+        self.setting
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -158,6 +174,7 @@ struct Draft {
     hostaddrs: Vec<IpAddr>,
     ports: Vec<u16>,
     named: bool,
+    connect_timeout: Option<Duration>,
     ssl_mode: Option<SslMode>,
     root: Option<PathBuf>,
     cert: Option<PathBuf>,
@@ -195,7 +212,7 @@ impl Draft {
                 let filled = value.split(',').map(|one| if one.is_empty() { "5432" } else { one });
                 self.ports = list(name, &filled.collect::<Vec<_>>().join(","), "a port")?;
             }
-            "connect_timeout" => drop(config.connect_timeout(seconds(name, value)?)),
+            "connect_timeout" => self.connect_timeout = Some(seconds(name, value)?),
             "tcp_user_timeout" => {
                 config.tcp_user_timeout(Duration::from_millis(one(name, value, "milliseconds")?));
             }
@@ -314,8 +331,10 @@ impl Draft {
         if self.config.get_application_name().is_none() {
             self.config.application_name("access");
         }
-        if self.config.get_connect_timeout().is_none() {
-            self.config.connect_timeout(Duration::from_secs(10));
+        // Zero is no bound: <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-CONNECT-TIMEOUT>
+        let timeout = self.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+        if !timeout.is_zero() {
+            self.config.connect_timeout(timeout);
         }
         for host in &self.hosts {
             self.config.host(host);
@@ -329,7 +348,7 @@ impl Draft {
         let shown = self.shown();
         let Self { config, root, pooling, .. } = self;
         let tls = TlsFiles { root, identity };
-        Ok(ConnString { config, ssl_mode, tls, pooling, shown })
+        Ok(ConnString { config, ssl_mode, tls, pooling, shown, setting: SETTING })
     }
 
     fn shown(&self) -> String {

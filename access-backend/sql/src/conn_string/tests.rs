@@ -92,3 +92,14 @@ fn errors_name_the_parameter_and_the_nearest() {
         assert!(error.contains(expected), "{text}: {error}");
     }
 }
+
+#[test]
+fn a_bound_of_zero_is_none() {
+    let timeout = |more: &str| {
+        let conn: ConnString = format!("postgres://u@h/d{more}").parse().unwrap();
+        conn.config.get_connect_timeout().copied()
+    };
+    assert_eq!(timeout(""), Some(Duration::from_secs(10)));
+    assert_eq!(timeout("?connect_timeout=3"), Some(Duration::from_secs(3)));
+    assert_eq!(timeout("?connect_timeout=0"), None);
+}

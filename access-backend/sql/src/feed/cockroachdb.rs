@@ -29,8 +29,10 @@ use tokio::time::Instant;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use super::{Attempts, open};
+use crate::conn::Conn;
+use crate::conn_string::ConnString;
 use crate::errors::{Failure, unavailable};
-use crate::pool::{Conn, Dialer, bounded};
+use crate::pool::Dialer;
 use crate::statements::cockroachdb::feed;
 use crate::store::Shared;
 
@@ -50,6 +52,12 @@ impl Hlc {
 
     pub(crate) fn bits(self) -> u128 {
         self.0
+    }
+
+    /// How long before `now` it is.
+    fn before(self, now: UnixMillis) -> Duration {
+        let millis = i64::try_from((self.0 >> 32) / 1_000_000).unwrap_or(i64::MAX);
+        Duration::from_millis(u64::try_from(now.0.saturating_sub(millis)).unwrap_or_default())
     }
 }
 
@@ -142,12 +150,15 @@ impl Log {
         Some(change)
     }
 
-    fn resolve(&mut self, at: Hlc) {
-        if at > self.resolved {
-            self.resolved = at;
-            self.number = 0;
-            self.seen.retain(|_, updated| *updated > at);
+    /// Whether that is news.
+    fn resolve(&mut self, at: Hlc) -> bool {
+        if at <= self.resolved {
+            return false;
         }
+        self.resolved = at;
+        self.number = 0;
+        self.seen.retain(|_, updated| *updated > at);
+        true
     }
 
     /// The changes after a position; `None` if some of them may be forgotten, or it is not of this store.
@@ -254,9 +265,9 @@ impl Running {
         let (wake, patience) = (shared.feed.wake.clone(), shared.options.feed_patience);
         let cursor = shared.feed.log().resolved.to_string();
         let create = feed::CREATE.replace("{cursor}", &cursor);
-        let stream = match bounded(self.conn.client.simple_query_raw(&create)).await {
+        let stream = match self.conn.bounded(self.conn.client.simple_query_raw(&create)).await {
             Ok(stream) => stream,
-            Err(error) => return Ended::Failed(error.judge(&shared.pool).into_error()),
+            Err(error) => return Ended::Failed(error.judge(&self.dialer).into_error()),
         };
         drop(shared);
         futures::pin_mut!(stream);
@@ -273,13 +284,15 @@ impl Running {
                 Some(Ok(Ok(Some(SimpleQueryMessage::Row(row))))) => row,
                 Some(Ok(Ok(Some(_)))) => continue,
                 Some(Ok(Ok(None))) => return Ended::Failed(unavailable("the change feed ended")),
-                Some(Ok(Err(error))) => return judge_end(&shared, &error),
+                Some(Ok(Err(error))) => return judge_end(&self.dialer, &error),
             };
             match Told::read(&row) {
                 Ok(Told::Resolved(at)) => {
-                    until = Instant::now() + patience;
-                    shared.feed.log().resolve(at);
-                    shared.feed.hear();
+                    // The same moment once more says no more than silence.
+                    if shared.feed.log().resolve(at) {
+                        until = Instant::now() + patience;
+                        shared.feed.hear(at.before(shared.now()));
+                    }
                 }
                 Ok(Told::Changed(key, item, updated)) => {
                     // Under the lock, so that a watch that resumes finds each change in the log or in its queue.
@@ -294,20 +307,20 @@ impl Running {
     }
 }
 
-fn judge_end(shared: &Shared, error: &tokio_postgres::Error) -> Ended {
+fn judge_end(dialer: &Dialer, error: &tokio_postgres::Error) -> Ended {
     let said = error.as_db_error().map(|db| db.message().to_owned()).unwrap_or_default();
     if said.contains("GC threshold") {
         return Ended::Forgotten;
     }
     if said.contains("kv.rangefeed.enabled") {
-        return Ended::Failed(disabled());
+        return Ended::Failed(disabled(&dialer.conn));
     }
-    Ended::Failed(shared.pool.judge(error).into_error())
+    Ended::Failed(dialer.judge(error).into_error())
 }
 
-fn disabled() -> Error {
+fn disabled(conn: &ConnString) -> Error {
     Error::Setting {
-        setting: "storage.change_feed_conn_string",
+        setting: conn.setting(),
         reason: format!(
             "change feeds are switched off in the database; as its administrator run: {}",
             feed::ENABLE
@@ -319,8 +332,8 @@ fn disabled() -> Error {
 async fn connect(shared: &Shared, dialer: &Dialer) -> Result<(Conn, u16, Hlc), Failure> {
     let conn = dialer.dial(Some(shared.feed.wake.clone())).await?;
     let ask = async |text: &str| {
-        let answers = bounded(conn.client.simple_query(text)).await;
-        let row = answers.map_err(|error| error.judge(&shared.pool))?;
+        let answers = conn.bounded(conn.client.simple_query(text)).await;
+        let row = answers.map_err(|error| error.judge(dialer))?;
         let first = row.into_iter().find_map(|answer| match answer {
             SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten().map(str::to_owned),
             _ => None,
@@ -330,7 +343,7 @@ async fn connect(shared: &Shared, dialer: &Dialer) -> Result<(Conn, u16, Hlc), F
     ask(feed::SESSION).await?;
     // Who may not see the setting learns of it from the feed itself.
     if matches!(ask(feed::RANGEFEEDS).await.as_deref(), Ok("false" | "f" | "off")) {
-        return Err(Failure::Final(disabled()));
+        return Err(Failure::Final(disabled(&dialer.conn)));
     }
     let store = ask(feed::STORE).await?;
     let now = ask(feed::NOW).await?;

@@ -25,8 +25,8 @@ pub(crate) struct Feed {
     dirty: AtomicBool,
     /// No transaction that begins from now on has a lower number.
     low_mark: AtomicI64,
-    /// When the database last said that nothing is missing.
-    heard: Mutex<Instant>,
+    /// When the database last said that nothing is missing, and of how long before.
+    heard: Mutex<(Instant, Duration)>,
     /// What CockroachDB's feed brought; PostgreSQL keeps that itself.
     log: Mutex<cockroachdb::Log>,
 }
@@ -37,7 +37,7 @@ impl Feed {
             wake: Arc::default(),
             dirty: AtomicBool::new(false),
             low_mark: AtomicI64::new(0),
-            heard: Mutex::new(Instant::now()),
+            heard: Mutex::new((Instant::now(), Duration::ZERO)),
             log: Mutex::new(cockroachdb::Log::new(history.max(1))),
         }
     }
@@ -52,9 +52,15 @@ impl Feed {
         self.low_mark.load(Ordering::SeqCst)
     }
 
-    /// How long ago it was certain that nothing is missing.
+    /// How long ago the database said that nothing is missing.
     pub(crate) fn silence(&self) -> Duration {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.heard().0.elapsed()
+    }
+
+    /// How long ago that was true.
+    pub(crate) fn lag(&self) -> Duration {
+        let (heard, before) = *self.heard();
+        heard.elapsed() + before
     }
 
     pub(crate) fn log(&self) -> MutexGuard<'_, cockroachdb::Log> {
@@ -65,8 +71,13 @@ impl Feed {
         self.dirty.swap(false, Ordering::SeqCst)
     }
 
-    fn hear(&self) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Nothing is missing of what is older than that.
+    fn hear(&self, before: Duration) {
+        *self.heard() = (Instant::now(), before);
+    }
+
+    fn heard(&self) -> MutexGuard<'_, (Instant, Duration)> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

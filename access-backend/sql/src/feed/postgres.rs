@@ -20,8 +20,9 @@ use tokio::time::Instant;
 use tokio_postgres::Row;
 
 use super::{Attempts, open};
+use crate::conn::{BoundedError, Conn};
 use crate::errors::{Failure, unavailable};
-use crate::pool::{BoundedError, Conn, Dialer, bounded};
+use crate::pool::Dialer;
 use crate::statements::postgres::log;
 use crate::store::Shared;
 use crate::types::{Moment, Uuid, column, key};
@@ -229,7 +230,7 @@ impl Running {
                     }
                 }
                 Err(Broken::Wire(error)) => {
-                    let error = error.judge(&shared.pool).into_error();
+                    let error = error.judge(&self.dialer).into_error();
                     tracing::warn!(%error, "the connection of the change feed broke");
                     drop(shared);
                     if self.again(&store, false).await.is_none() {
@@ -269,7 +270,7 @@ impl Running {
 
     async fn step(&mut self, shared: &Shared) -> Result<Polled, Broken> {
         if shared.feed.take_dirty() {
-            bounded(self.conn.client.batch_execute(log::NOTIFY)).await?;
+            self.conn.bounded(self.conn.client.batch_execute(log::NOTIFY)).await?;
         }
         let mut polled = self.poll(shared, 0).await?;
         if !polled.beyond || polled.count > 0 {
@@ -279,22 +280,27 @@ impl Running {
         {
             polled = self.poll(shared, horizon).await?;
         }
-        shared.feed.hear();
+        // What is held back may be missing for as long as it is.
+        if !polled.beyond || polled.count > 0 {
+            shared.feed.hear(Duration::ZERO);
+        }
         Ok(polled)
     }
 
     /// Publishes what the log has after the cursor and before `horizon`; before the database's own, if that is zero.
     async fn poll(&mut self, shared: &Shared, horizon: i64) -> Result<Polled, Broken> {
-        let statement = bounded(self.conn.prepared(log::POLL)).await?;
+        let statement = self.conn.bounded(self.conn.prepared(log::POLL)).await?;
         let params = [&self.cursor.xid as &(dyn tokio_postgres::types::ToSql + Sync)];
         let params = params.into_iter().chain([&self.cursor.ord as _, &horizon as _]);
-        let rows =
-            bounded(self.conn.client.query_raw(&statement, params.collect::<Vec<_>>())).await?;
+        let rows = self
+            .conn
+            .bounded(self.conn.client.query_raw(&statement, params.collect::<Vec<_>>()))
+            .await?;
         futures::pin_mut!(rows);
         let (mut count, mut bytes, mut beyond) = (0, 0, false);
         let mut last = self.cursor;
         let mut changes = Vec::new();
-        while let Some(row) = bounded(rows.try_next()).await? {
+        while let Some(row) = self.conn.bounded(rows.try_next()).await? {
             let floor: i64 = column(&row, 6).map_err(Broken::Store)?;
             if floor > last.xid {
                 return Err(Broken::Gap);
@@ -334,19 +340,19 @@ impl Running {
     /// ended before. Those that hold it still are found by their number.
     async fn horizon_of_ours(&self) -> Result<Option<i64>, Broken> {
         let client = &self.conn.client;
-        let row = bounded(client.query_one(log::SNAPSHOT, &[])).await?;
+        let row = self.conn.bounded(client.query_one(log::SNAPSHOT, &[])).await?;
         let text = column::<&str>(&row, 0).map_err(Broken::Store)?;
         let Some(snapshot) = Snapshot::parse(text) else { return Ok(None) };
-        let statement = bounded(self.conn.prepared(log::WRITERS)).await?;
+        let statement = self.conn.bounded(self.conn.prepared(log::WRITERS)).await?;
         let mut pids: Vec<i32> = Vec::new();
-        for row in bounded(client.query(&statement, &[])).await? {
+        for row in self.conn.bounded(client.query(&statement, &[])).await? {
             // A prepared transaction belongs to no process.
             let Some(pid) = column(&row, 0).map_err(Broken::Store)? else { return Ok(None) };
             pids.push(pid);
         }
-        let statement = bounded(self.conn.prepared(log::THEIR_XIDS)).await?;
+        let statement = self.conn.bounded(self.conn.prepared(log::THEIR_XIDS)).await?;
         let mut horizon = snapshot.xmax;
-        for row in bounded(client.query(&statement, &[&pids])).await? {
+        for row in self.conn.bounded(client.query(&statement, &[&pids])).await? {
             let (xid, mine): (Option<&str>, Option<bool>) =
                 (column(&row, 0).map_err(Broken::Store)?, column(&row, 1).map_err(Broken::Store)?);
             let short: Option<u32> = xid.and_then(|xid| xid.parse().ok());
@@ -382,10 +388,10 @@ async fn connect(shared: &Shared, dialer: &Dialer) -> Result<(Conn, State), Fail
         }
         State::read(&conn).await
     };
-    match bounded(prepared).await {
+    match conn.bounded(prepared).await {
         Ok(Ok(state)) => Ok((conn, state)),
         Ok(Err(error)) => Err(Failure::Final(error)),
-        Err(error) => Err(error.judge(&shared.pool)),
+        Err(error) => Err(error.judge(dialer)),
     }
 }
 

@@ -52,8 +52,7 @@ CREATE TABLE IF NOT EXISTS event_blocks (
 );",
     ],
 
-    get: "SELECT value, expires, revision FROM kv \
-        WHERE key = $1 AND (expires IS NULL OR expires > $2)",
+    get: "SELECT value, expires, revision FROM kv WHERE key = $1",
     page: "SELECT key, value, expires, revision FROM kv \
         WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4",
     page_lately: "SELECT key, value, expires, revision FROM kv \
@@ -96,7 +95,7 @@ CREATE TABLE IF NOT EXISTS event_blocks (
         unnest($1::BYTES[], $2::BYTES[], $3::TIMESTAMPTZ[]) AS n (k, v, e)",
     batch_delete: "DELETE FROM kv WHERE key = ANY ($1::BYTES[])",
 
-    end_session: "CANCEL SESSION IF EXISTS $1",
+    end_session: "CANCEL SESSION IF EXISTS {session}",
     session_there: None,
     written: "SELECT revision FROM kv WHERE key = $1",
 
@@ -152,12 +151,16 @@ pub(crate) const OTHERS: &str = "SELECT application_name, client_address \
 /// After the table, in a search that may be some seconds old.
 pub(crate) const LATELY: &str = "AS OF SYSTEM TIME follower_read_timestamp()";
 
-/// How long events are kept, which is the tables' own to know.
+/// How long events are kept, and when what has expired is deleted.
 pub(crate) mod retention {
-    /// The tables, and the column of each that says when what is in it happened.
+    /// When expired rows are deleted.
+    pub(crate) const SET_CRON: &str = "ALTER TABLE kv SET (ttl_job_cron = '{ttl_job_cron}')";
+    /// The tables of events, and the column of each that says when what is in it happened.
     pub(crate) const TABLES: [(&str, &str); 2] =
         [("events", "time"), ("event_blocks", "last_time")];
     pub(crate) const FOUND: &str = "SELECT create_statement FROM [SHOW CREATE TABLE {table}]";
+    /// Keeps them for ever. <https://www.cockroachlabs.com/docs/stable/row-level-ttl#remove-row-level-ttl-from-a-table>
+    pub(crate) const RESET: &str = "ALTER TABLE {table} RESET (ttl)";
     /// A moment without a zone can be counted on from and then be given one. The other way round depends on the
     /// session, and is no expression for this.
     pub(crate) const SET: &str = "ALTER TABLE {table} SET (ttl_expiration_expression = \

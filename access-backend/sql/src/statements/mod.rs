@@ -22,9 +22,9 @@ pub(crate) struct Statements {
 
     pub(crate) get: &'static str,
     pub(crate) page: &'static str,
-    /// The revision of a live row.
     /// A page that may be some seconds old.
     pub(crate) page_lately: &'static str,
+    /// The revision of a live row.
     pub(crate) look: &'static str,
     /// A transaction that reads the same state throughout.
     pub(crate) begin_read: &'static str,
@@ -72,9 +72,17 @@ pub(crate) const SEARCH: &str = "SELECT writer, seq, time, name, \"user\", json 
 /// What it reads of blocks: those first that begin first in its order, so many at a time.
 pub(crate) const SEARCH_BLOCKS: &str = "SELECT writer, last_seq, body";
 
-/// What an administrator asks for.
+/// What begins and ends a transaction of several statements.
+pub(crate) mod tx {
+    pub(crate) const BEGIN: &str = "BEGIN";
+    pub(crate) const COMMIT: &str = "COMMIT";
+    pub(crate) const ROLLBACK: &str = "ROLLBACK";
+}
+
+/// What is asked beside rows and events.
 pub(crate) mod ask {
     pub(crate) const NOTHING: &str = "SELECT 1";
+    pub(crate) const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
     pub(crate) const ROWS: &str = "SELECT count(*) FROM kv";
 }
 

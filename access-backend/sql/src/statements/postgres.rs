@@ -74,8 +74,7 @@ CREATE TABLE IF NOT EXISTS event_blocks (
 CREATE INDEX IF NOT EXISTS event_blocks_first ON event_blocks (first_time, writer, last_seq);
 CREATE INDEX IF NOT EXISTS event_blocks_last ON event_blocks (last_time, writer, last_seq);"],
 
-    get: "SELECT value, expires, revision FROM kv \
-        WHERE key = $1 AND (expires IS NULL OR expires > $2)",
+    get: "SELECT value, expires, revision FROM kv WHERE key = $1",
     page: "SELECT key, value, expires, revision FROM kv \
         WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4",
     page_lately: "SELECT key, value, expires, revision FROM kv \
@@ -235,17 +234,13 @@ pub(crate) mod log {
         usesysid = (SELECT oid FROM pg_roles WHERE rolname = current_user) \
         FROM pg_stat_activity WHERE pid = ANY ($1)";
     pub(crate) const SNAPSHOT: &str = "SELECT pg_current_snapshot()::text";
-    /// Forgets all but the last changes, if no other process is at it.
-    pub(crate) const TRIM: &str = "WITH mine AS MATERIALIZED \
-        (SELECT pg_try_advisory_xact_lock(7020668219486433026) AS is), \
+    /// Forgets all but the last changes.
+    pub(crate) const TRIM: &str = "WITH \
         last AS MATERIALIZED (SELECT xid FROM kv_log ORDER BY xid DESC, ord DESC OFFSET $1 LIMIT 1), \
         cut AS (SELECT xid FROM last WHERE xid < (SELECT max(xid) FROM kv_log)), \
-        f AS (UPDATE backend_version SET log_floor = cut.xid + 1 FROM cut, mine \
-        WHERE mine.is AND cut.xid >= log_floor RETURNING log_floor) \
+        f AS (UPDATE backend_version SET log_floor = cut.xid + 1 FROM cut \
+        WHERE cut.xid >= log_floor RETURNING log_floor) \
         DELETE FROM kv_log USING f WHERE kv_log.xid < f.log_floor";
-    /// Whether this process is to sweep now.
-    pub(crate) const MINE: &str = "SELECT pg_try_advisory_lock(7020668219486433027)";
-    pub(crate) const NOT_MINE: &str = "SELECT pg_advisory_unlock(7020668219486433027)";
     /// The log of a server whose transactions count from elsewhere, as after a dump was restored.
     pub(crate) const FOREIGN: &str = "SELECT EXISTS (SELECT 1 FROM kv_log \
         WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint) OR log_floor > \

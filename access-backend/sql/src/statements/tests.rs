@@ -4,11 +4,11 @@ use std::path::Path;
 
 use access_backend::{EventOrder, EventQuery, StoredEvent, UnixMillis};
 
-use super::{Statements, ask, cockroachdb, postgres};
+use super::{Statements, ask, cockroachdb, postgres, tx};
 use crate::Engine;
 use crate::events;
 use crate::pool::BANNER;
-use crate::schema::{FOUND, VERSION};
+use crate::schema::{DONE, FOUND, VERSION};
 
 fn listed(engine: Engine) -> Vec<(&'static str, String)> {
     // Without `..`: a statement that is added is listed, or this does not compile.
@@ -56,7 +56,12 @@ fn listed(engine: Engine) -> Vec<(&'static str, String)> {
     all.extend(engine.first().map(|text| ("of a first start", text)));
     all.extend(migrations.iter().map(|step| ("a step of the schema", *step)));
     all.extend([
+        ("of a first start: after each step", DONE),
         ("of a first start: after", *migrate_end),
+        ("of a start, and now and then: the clock", ask::CLOCK),
+        ("of several statements", tx::BEGIN),
+        ("of several statements", tx::COMMIT),
+        ("of several statements", tx::ROLLBACK),
         ("get", get),
         ("range, and a watch's snapshot", page),
         ("a list that may be some seconds old", page_lately),
@@ -99,14 +104,14 @@ fn listed(engine: Engine) -> Vec<(&'static str, String)> {
             ("feed: whose may write", postgres::log::WRITERS),
             ("feed: what they are in", postgres::log::THEIR_XIDS),
             ("watch from a position", postgres::log::SINCE),
-            ("sweeper: whose turn it is", postgres::log::MINE),
-            ("sweeper: trims the log", postgres::log::TRIM),
-            ("sweeper: done", postgres::log::NOT_MINE),
+            ("sweep: trims the log", postgres::log::TRIM),
         ],
         Engine::CockroachDb => vec![
             ("migrating: who else is there", cockroachdb::OTHERS),
             ("of a start: how long events are kept", cockroachdb::retention::FOUND),
             ("of a start: if that is not what the configuration says", cockroachdb::retention::SET),
+            ("of a start: the same for expired rows", cockroachdb::retention::SET_CRON),
+            ("of a start: if they are to be kept", cockroachdb::retention::RESET),
             ("backend status: the regions", cockroachdb::regions::OF_DATABASE),
             ("backend status: what is outlived", cockroachdb::regions::GOAL),
             ("backend multi-region: those that there are", cockroachdb::regions::OF_CLUSTER),

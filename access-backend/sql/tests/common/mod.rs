@@ -62,6 +62,21 @@ impl Server {
         Arc::new(server)
     }
 
+    /// One that follows this one, and takes no writes.
+    pub fn standby(&self) -> Arc<Self> {
+        Self::start_with(|data| {
+            let config = fs::read_to_string(data.join("postgresql.auto.conf")).unwrap();
+            fs::remove_dir_all(data).unwrap();
+            let mut copy = Command::new(program("pg_basebackup"));
+            copy.arg("-h").arg(self.data()).args(["-p", &self.port.to_string(), "-U", "postgres"]);
+            done(copy.args(["-c", "fast", "--no-sync", "-D"]).arg(data));
+            let way = format!("host=127.0.0.1 port={} user=postgres", self.port);
+            let config = format!("{config}primary_conninfo = '{way}'\n");
+            fs::write(data.join("postgresql.auto.conf"), config).unwrap();
+            fs::write(data.join("standby.signal"), "").unwrap();
+        })
+    }
+
     /// Starts it after [`Server::stop`], on the same port.
     pub fn start_again(&self) {
         let log = fs::OpenOptions::new()
@@ -146,9 +161,9 @@ pub fn url(port: u16, database: &str) -> String {
     format!("postgres://postgres@127.0.0.1:{port}/{database}?sslmode=disable&pool_max_conns=10")
 }
 
-/// Options for tests: nothing happens by itself.
+/// Options for tests.
 pub fn options(url: &str) -> SqlOptions {
-    SqlOptions { sweep_every: None, ..SqlOptions::new(Engine::Postgres, url).unwrap() }
+    SqlOptions::new(Engine::Postgres, url).unwrap()
 }
 
 pub async fn open(url: &str) -> Arc<Sql> {

@@ -59,8 +59,23 @@ CREATE TABLE IF NOT EXISTS event_blocks (
     INDEX event_blocks_last (last_time, writer, last_seq)
 );
 
+-- of a first start: after each step
+UPDATE backend_version SET version = {version} WHERE version < {version};
+
+-- of a start, and now and then: the clock
+SELECT extract(epoch FROM clock_timestamp())::float8;
+
+-- of several statements
+BEGIN;
+
+-- of several statements
+COMMIT;
+
+-- of several statements
+ROLLBACK;
+
 -- get
-SELECT value, expires, revision FROM kv WHERE key = $1 AND (expires IS NULL OR expires > $2);
+SELECT value, expires, revision FROM kv WHERE key = $1;
 
 -- range, and a watch's snapshot
 SELECT key, value, expires, revision FROM kv WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4;
@@ -111,7 +126,7 @@ UPSERT INTO kv (key, value, expires, revision) SELECT n.k, n.v, n.e, $4::UUID FR
 DELETE FROM kv WHERE key = ANY ($1::BYTES[]);
 
 -- after a lost connection: end its session
-CANCEL SESSION IF EXISTS $1;
+CANCEL SESSION IF EXISTS {session};
 
 -- after a lost connection: what it wrote
 SELECT revision FROM kv WHERE key = $1;
@@ -139,6 +154,12 @@ SELECT create_statement FROM [SHOW CREATE TABLE {table}];
 
 -- of a start: if that is not what the configuration says
 ALTER TABLE {table} SET (ttl_expiration_expression = '(TIMESTAMP ''1970-01-01 00:00:00'' + "{column}" * INTERVAL ''1 millisecond'' + INTERVAL ''{days} days'') AT TIME ZONE ''UTC''', ttl_job_cron = '{ttl_job_cron}');
+
+-- of a start: the same for expired rows
+ALTER TABLE kv SET (ttl_job_cron = '{ttl_job_cron}');
+
+-- of a start: if they are to be kept
+ALTER TABLE {table} RESET (ttl);
 
 -- backend status: the regions
 SELECT region, "primary", secondary FROM [SHOW REGIONS FROM DATABASE];

@@ -71,11 +71,26 @@ CREATE TABLE IF NOT EXISTS event_blocks (
 CREATE INDEX IF NOT EXISTS event_blocks_first ON event_blocks (first_time, writer, last_seq);
 CREATE INDEX IF NOT EXISTS event_blocks_last ON event_blocks (last_time, writer, last_seq);
 
+-- of a first start: after each step
+UPDATE backend_version SET version = {version} WHERE version < {version};
+
 -- of a first start: after
 COMMIT;
 
+-- of a start, and now and then: the clock
+SELECT extract(epoch FROM clock_timestamp())::float8;
+
+-- of several statements
+BEGIN;
+
+-- of several statements
+COMMIT;
+
+-- of several statements
+ROLLBACK;
+
 -- get
-SELECT value, expires, revision FROM kv WHERE key = $1 AND (expires IS NULL OR expires > $2);
+SELECT value, expires, revision FROM kv WHERE key = $1;
 
 -- range, and a watch's snapshot
 SELECT key, value, expires, revision FROM kv WHERE key >= $1 AND key < $2 AND (expires IS NULL OR expires > $3) ORDER BY key LIMIT $4;
@@ -182,14 +197,8 @@ SELECT backend_xid::text, usesysid = (SELECT oid FROM pg_roles WHERE rolname = c
 -- watch from a position
 SELECT key, value, expires, revision, xid, ord FROM (SELECT DISTINCT ON (key) * FROM kv_log WHERE (xid, ord) > ($1, $2) ORDER BY key, xid DESC, ord DESC) l ORDER BY xid, ord;
 
--- sweeper: whose turn it is
-SELECT pg_try_advisory_lock(7020668219486433027);
-
--- sweeper: trims the log
-WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7020668219486433026) AS is), last AS MATERIALIZED (SELECT xid FROM kv_log ORDER BY xid DESC, ord DESC OFFSET $1 LIMIT 1), cut AS (SELECT xid FROM last WHERE xid < (SELECT max(xid) FROM kv_log)), f AS (UPDATE backend_version SET log_floor = cut.xid + 1 FROM cut, mine WHERE mine.is AND cut.xid >= log_floor RETURNING log_floor) DELETE FROM kv_log USING f WHERE kv_log.xid < f.log_floor;
-
--- sweeper: done
-SELECT pg_advisory_unlock(7020668219486433027);
+-- sweep: trims the log
+WITH last AS MATERIALIZED (SELECT xid FROM kv_log ORDER BY xid DESC, ord DESC OFFSET $1 LIMIT 1), cut AS (SELECT xid FROM last WHERE xid < (SELECT max(xid) FROM kv_log)), f AS (UPDATE backend_version SET log_floor = cut.xid + 1 FROM cut WHERE cut.xid >= log_floor RETURNING log_floor) DELETE FROM kv_log USING f WHERE kv_log.xid < f.log_floor;
 
 -- search for all
 SELECT writer, seq, time, name, "user", json FROM events WHERE true ORDER BY time DESC, writer DESC, seq DESC LIMIT $1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use access_backend::migrate::{Identity, MigrateOptions, Migration, Pass, Place, undo};
 use access_backend::{Clock, Key, Prefix, Sqlite, SqliteOptions, SystemClock};
-use access_backend_sql::{Engine, Sql, SqlOptions};
+use access_backend_sql::{Engine, Retention, Sql, SqlOptions};
 use access_daemon::{Config, Exit, ExitCode, note, print};
 use auth_daemon::StoreAt;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -159,7 +159,7 @@ fn store(flag: &str, text: Option<&str>, file: Option<&Path>) -> Result<StoreAt,
         // Nothing goes by itself meanwhile.
         StoreAt::Sqlite(options) => options.event_ttl = None,
         StoreAt::Sql(options) => {
-            (options.event_ttl, options.sweep_every) = (None, None);
+            options.event_retention = Retention::AsItIs;
             let name = name_of_connections();
             options.conn = options.conn.clone().named(&name);
             options.feed_conn = options.feed_conn.take().map(|conn| conn.named(&name));
