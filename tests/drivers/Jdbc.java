@@ -11,7 +11,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.TimeUnit;
 import org.postgresql.PGConnection;
 
-/** The JDBC driver, unchanged: prepared, batches, cursors, COPY, time-outs by cancel, errors. */
+/** The JDBC driver, unchanged: prepared, batches, cursors, COPY, time-outs by cancel, errors, denials. */
 public class Jdbc {
     public static void main(String[] args) throws Exception {
         String url = "jdbc:postgresql://" + args[0] + ":" + args[1] + "/" + args[3];
@@ -69,6 +69,13 @@ public class Jdbc {
                     ResultSet rows = statement.executeQuery("select 9")) {
                 check(rows.next() && rows.getInt(1) == 9, "afterwards");
             }
+        }
+        settings.setProperty("user", "postgres");
+        try (Connection conn = DriverManager.getConnection(url, settings)) {
+            throw new AssertionError("not denied");
+        } catch (SQLException err) {
+            check(err.getSQLState().equals("28000"), err.toString());
+            check(err.getMessage().contains("access denied, or there is no such thing"), err.toString());
         }
         System.out.println("ok");
         System.exit(0);

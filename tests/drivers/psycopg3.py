@@ -89,7 +89,16 @@ def ordinary():
         assert conn.execute("select count(*) from t").fetchone() == (5000,)
 
 
+def denied():
+    try:
+        psycopg.connect(CONNINFO + " user=postgres")
+        raise AssertionError("not denied")
+    except psycopg.OperationalError as err:
+        assert "access denied, or there is no such thing" in str(err), err
+
+
 ordinary()
+denied()
 asyncio.run(pipeline())
 asyncio.run(cancel())
 print("ok")

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -97,8 +99,26 @@ fn people_who_may_not() {
         psql(&format!("{from}sslcert={} sslkey={}/tls.key", ssh.display(), folder.display()));
     says(&done, &["could not read certificate file"]);
 
+    // A StartupMessage of 100 KiB, of which the proxy reads no more than that it is one.
+    let said = said_to(&site.cluster.proxy_addr, &[0, 1, 144, 0]);
+    let why = "invalid length of startup packet: 102400";
+    assert!(said.contains("C08P01") && said.contains(why), "{said}");
+    let event = site.cluster.wait_for_event("auth", |event| event["error"] == why);
+    assert!(event["success"] == false && event["proto"] == "postgres", "{event:#?}");
+
     // And still:
     assert_eq!(psql(way.conninfo()).ok().out, "1\n");
+}
+
+/// What a stranger is told who says this.
+#[allow(clippy::disallowed_methods, reason = "a stranger dials as strangers do")]
+fn said_to(addr: &str, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).unwrap();
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 #[test]
