@@ -264,7 +264,7 @@ impl Cluster {
     /// Waits until there are so many events of a type, and gives them, oldest first.
     #[track_caller]
     pub fn wait_for_events(&self, kind: &str, count: usize) -> Vec<Value> {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let deadline = std::time::Instant::now() + TOLD_WITHIN;
         loop {
             let events = self.events(&[kind]);
             if events.len() >= count {
@@ -281,7 +281,7 @@ impl Cluster {
 
     /// Waits for an event of a type that fits.
     pub fn wait_for_event(&self, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let deadline = std::time::Instant::now() + TOLD_WITHIN;
         loop {
             let events = self.events(&[kind]);
             if let Some(event) = events.into_iter().find(&fits) {
@@ -296,6 +296,10 @@ impl Cluster {
         }
     }
 }
+
+/// How long events may take to arrive: agents that Auth was away from call again within half a
+/// minute.
+const TOLD_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 
 fn daemon(name: &str, config: &Path) -> Process {
     Process::start(name, daemon_command(name, config))
