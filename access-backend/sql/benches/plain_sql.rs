@@ -32,6 +32,10 @@ const PUT: &str = "WITH w AS (INSERT INTO kv (key, value, expires, revision) \
     RETURNING key, value, expires, revision) \
     INSERT INTO kv_log (ord, key, value, expires, revision) \
     SELECT $3::int4, key, value, expires, revision FROM w";
+/// What the store asks of its sessions, and the server has its price for: whoever wants the same guarantees by hand
+/// asks for it too.
+const SETTINGS: &str = "SET default_transaction_isolation = 'repeatable read'; \
+    SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'";
 const GET: &str = "SELECT value, expires, revision FROM kv WHERE key = $1";
 const RANGE: &str = "SELECT key, value, expires, revision FROM kv \
     WHERE key >= $1 AND key < $2 ORDER BY key LIMIT 1001";
@@ -59,6 +63,7 @@ async fn main() {
     .await
     .unwrap();
     tokio::spawn(connection);
+    plain.batch_execute(SETTINGS).await.unwrap();
     let put = plain.prepare(PUT).await.unwrap();
     let get = plain.prepare(GET).await.unwrap();
     let range = plain.prepare(RANGE).await.unwrap();

@@ -85,27 +85,23 @@ impl Way {
         from: &mut BoxedStream,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
-        if !self.readable {
-            return Poll::Pending;
-        }
         let mut gathered = 0;
         loop {
+            if !self.readable {
+                if gathered > 0 {
+                    return Poll::Ready(Ok(true));
+                }
+                // No memory while nothing passes.
+                if self.buf.is_empty() {
+                    (self.buf, self.chunk) = (BytesMut::new(), READ_LEAST);
+                }
+                return Poll::Pending;
+            }
             self.buf.reserve(self.chunk);
             let room = self.buf.capacity() - self.buf.len();
             let polled = poll_read_buf(Pin::new(&mut *from), cx, &mut self.buf);
             match polled {
-                Poll::Pending if gathered > 0 => {
-                    self.readable = false;
-                    return Poll::Ready(Ok(true));
-                }
-                Poll::Pending => {
-                    self.readable = false;
-                    if self.buf.is_empty() {
-                        self.buf = BytesMut::new();
-                        self.chunk = READ_LEAST;
-                    }
-                    return Poll::Pending;
-                }
+                Poll::Pending => self.readable = false,
                 // Met again with the next read.
                 Poll::Ready(Ok(0) | Err(_)) if gathered > 0 => return Poll::Ready(Ok(true)),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(false)),
