@@ -215,11 +215,12 @@ impl Timer {
             && self.sleep.as_mut().poll(&mut self.bell.context()).is_ready()
     }
 
-    fn set(&mut self, span: Duration, cx: &mut Context<'_>) {
+    fn set(&mut self, span: Duration) {
         self.armed = true;
         self.sleep.as_mut().reset(Instant::now() + span);
+        // One whose time has come while it was set rings by nobody else.
         if self.sleep.as_mut().poll(&mut self.bell.context()).is_ready() {
-            cx.waker().wake_by_ref();
+            self.bell.context().waker().wake_by_ref();
         }
     }
 }
@@ -311,7 +312,7 @@ impl Session {
                 return Poll::Ready(turn);
             }
             if !moved {
-                self.arm(cx);
+                self.arm();
                 return Poll::Pending;
             }
         }
@@ -321,13 +322,13 @@ impl Session {
 
     /// Sets the timer, if something waits. It is left alone while it runs: setting it for every
     /// statement would cost more than a look too many.
-    fn arm(&mut self, cx: &mut Context<'_>) {
+    fn arm(&mut self) {
         let leaving = self.up.ended && !self.timer.leaving;
         let waits = || self.machine.oldest_untold().is_some() || self.tape.deadline().is_some();
         if leaving || (!self.timer.armed && waits()) {
             let span = if leaving { LEAVING } else { TICK };
             self.timer.leaving = leaving;
-            self.timer.set(span, cx);
+            self.timer.set(span);
         }
     }
 
@@ -493,5 +494,25 @@ impl Out {
         if self.pieces.capacity() > KEPT {
             self.pieces = std::collections::VecDeque::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_rings_when_its_time_has_come_and_also_when_it_came_at_once() {
+        let mut task = Context::from_waker(Waker::noop());
+        let mut timer = Timer::new();
+        assert!(!timer.poll(&mut task), "it is not set");
+        timer.set(TICK);
+        assert!(!timer.poll(&mut task));
+        tokio::time::advance(TICK).await;
+        assert!(timer.poll(&mut task));
+        timer.set(Duration::ZERO);
+        assert!(timer.poll(&mut task));
     }
 }

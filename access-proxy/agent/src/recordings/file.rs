@@ -77,10 +77,6 @@ impl RecordingFile {
         let (path, session) = (shared.path(session), session.clone());
         Ok(Self { shared, session, path, file: None, len: 0, synced: Instant::now(), first: None })
     }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 #[async_trait]
@@ -107,7 +103,8 @@ impl Append for RecordingFile {
                 drop(if is_new { files::remove(&path) } else { file.set_len(at) });
                 return Err(err);
             }
-            if sync {
+            // The first sync of a new file is its own task's.
+            if sync && !is_new {
                 file.sync_data()?;
             }
             Ok(file)

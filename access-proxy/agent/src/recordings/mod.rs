@@ -104,16 +104,9 @@ impl Recorder for SpoolRecorder {
         meta: RecordingMeta,
     ) -> Result<Box<dyn RecordingSession>, RecordingError> {
         let file = RecordingFile::new(Arc::clone(&self.shared), &meta.session_id)?;
-        let path = file.path().to_owned();
         let signer = Arc::new(LateSigner::new(Arc::clone(&self.signer)));
-        match AppendedSession::start(file, meta, Some(signer)).await {
-            Ok(session) => Ok(Box::new(session)),
-            Err(err) => {
-                // Of a session that did not start there is nothing to keep.
-                drop(files::remove(&path));
-                Err(err)
-            }
-        }
+        // Of one that cannot be begun there is nothing to keep, and the file sees to that.
+        Ok(Box::new(AppendedSession::start(file, meta, Some(signer)).await?))
     }
 }
 

@@ -74,7 +74,9 @@ async fn upload_one(shared: &Arc<Shared>, client: AuthClient, recording: Waiting
     match stored {
         Ok(()) => match files::remove(path) {
             Ok(()) => {
-                shared.used.fetch_sub(*size, Ordering::Relaxed);
+                // What was written by somebody who was gone then was never added.
+                let less = |used: u64| Some(used.saturating_sub(*size));
+                let _ = shared.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
                 info!(%session, size, "the recording was uploaded");
                 true
             }
