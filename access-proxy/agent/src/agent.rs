@@ -185,6 +185,19 @@ impl Agent {
     /// # Errors
     /// [`AgentError::Expired`] when the certificates expired and nothing helps.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), AgentError> {
+        self.run_beside(stop, std::future::ready(())).await
+    }
+
+    /// The same for a program that serves something else too, with ports of its own: until `others`
+    /// says that this has come to its end, the policy is followed and events are handed over.
+    ///
+    /// # Errors
+    /// As [`Agent::run`].
+    pub async fn run_beside(
+        &self,
+        stop: CancellationToken,
+        others: impl Future<Output = ()>,
+    ) -> Result<(), AgentError> {
         let (host_stop, tunnels_stop) = (CancellationToken::new(), CancellationToken::new());
         let host = self.host.run(host_stop.clone());
         let serve = async {
@@ -207,7 +220,7 @@ impl Agent {
                 tunnels_stop.cancel();
             };
             tokio::join!(pool, until_stop);
-            self.dispatcher.drain(self.drain).await;
+            tokio::join!(self.dispatcher.drain(self.drain), others);
             host_stop.cancel();
         };
         tokio::pin!(host, serve);

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use access_agent::{Agent, AgentBuilder, AgentError, AuthRoute, Host, JoinToken, Membership};
 use access_client::types::{NodeDocument, NodeSpec, ServerDocument, ServerSpec};
 use access_client::{HostPort, KeySet, TlsDialer};
+use access_core::audit::Durability;
+use access_core::audit::events::UserLogout;
 use access_core::protocol::{Incoming, Protocol};
 use access_core::time::ManualClock;
 use access_core::tls::{ALPN_SSH, ServerTrust, SharedKey};
@@ -73,10 +75,14 @@ async fn start_with(
         .resource(node)
         .drain(Duration::from_secs(5));
     let agent = change(builder).build().unwrap();
+    run(agent, std::future::ready(()))
+}
+
+fn run(agent: Agent, others: impl Future<Output = ()> + Send + 'static) -> Running {
     let (agent, stop) = (Arc::new(agent), CancellationToken::new());
     let task = tokio::spawn({
         let (agent, stop) = (Arc::clone(&agent), stop.clone());
-        async move { agent.run(stop).await }
+        async move { agent.run_beside(stop, others).await }
     });
     Running { agent, stop, task }
 }
@@ -147,6 +153,32 @@ async fn joins_serves_and_stops_in_peace() {
     drop(client);
     tokio::time::timeout(Duration::from_secs(10), running.task).await.unwrap().unwrap().unwrap();
     assert!(auth.inner.documents.lock().unwrap().is_empty(), "the node is withdrawn");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_served_beside_it_ends_before_it_ceases_to_hand_over() {
+    let (auth, _, proxy) = cluster().await;
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::open(auth.agent_options(dir.path(), proxy.address), auth.inner.clock.clone());
+    let builder = Agent::builder(host.await.unwrap()).protocol(Arc::new(Echo::default()));
+    let agent = builder.drain(Duration::ZERO).build().unwrap();
+    let closed = CancellationToken::new();
+    let running = run(agent, closed.clone().cancelled_owned());
+    eventually("a tunnel", || proxy.tunnels.list().len() == 1).await;
+    running.stop.cancel();
+    eventually("the tunnel is left", || running.agent.status().tunnels == 0).await;
+    // A session at a port of the program's own, which is not over yet.
+    let event = UserLogout { user: "alice".into(), addr_remote: None };
+    let audit = running.agent.host().audit();
+    audit.accept(event.into(), Durability::Soon).await.unwrap();
+    eventually("its event is handed over", || {
+        let events = auth.inner.events.lock().unwrap();
+        events.values().any(|envelope| envelope.event.name() == "user.logout")
+    })
+    .await;
+    assert!(!running.task.is_finished());
+    closed.cancel();
+    tokio::time::timeout(Duration::from_secs(10), running.task).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -142,8 +142,9 @@ impl AgentDaemon {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Exit> {
         // An agent can end by itself, and nothing is served without it.
         let over = stop.child_token();
+        let doors_closed = CancellationToken::new();
         let agent = async {
-            let ended = self.agent.run(stop).await;
+            let ended = self.agent.run_beside(stop, doors_closed.cancelled()).await;
             over.cancel();
             ended
         };
@@ -157,7 +158,10 @@ impl AgentDaemon {
                 dynamic.run(over.clone()).await;
             }
         };
-        let doors = self.doors.serve(over.clone());
+        let doors = async {
+            self.doors.serve(over.clone()).await;
+            doors_closed.cancel();
+        };
         let (ended, (), (), ()) = tokio::join!(agent, doors, watch, dynamic);
         ended.map_err(Exit::failed)
     }
