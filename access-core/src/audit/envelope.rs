@@ -232,10 +232,10 @@ mod tests {
         let mut stamper = stamper();
         for seq in [41, 42] {
             let mut json = Vec::new();
-            assert_eq!(stamper.append_json(&exec("a\"b"), 0, &mut json).unwrap(), seq);
+            stamper.append_json(&exec("a\"b"), 0, &mut json).unwrap();
             assert_eq!(json, stamper.stamp(exec("a\"b")).to_json().unwrap());
             let mut ahead = Vec::new();
-            assert_eq!(stamper.append_json(&exec("c"), 1, &mut ahead).unwrap(), seq + 1);
+            stamper.append_json(&exec("c"), 1, &mut ahead).unwrap();
             stamper.spend(seq);
             assert_eq!(ahead, stamper.stamp(exec("c")).to_json().unwrap());
         }

@@ -76,7 +76,7 @@ impl Stamper {
         }
     }
 
-    /// Appends the line of JSON of an event's envelope, without making one, and gives its number.
+    /// Appends the line of JSON of an event's envelope, without making one.
     /// The event is written together with so many before it, whose numbers are not spent yet
     /// either: [`Stamper::spend`] does that for all.
     ///
@@ -87,13 +87,12 @@ impl Stamper {
         event: &Event,
         ahead: u64,
         out: &mut Vec<u8>,
-    ) -> Result<u64, EnvelopeError> {
+    ) -> Result<(), EnvelopeError> {
         let Self { cluster_name, writer, clock, .. } = self;
         let seq = self.next_seq.saturating_add(ahead);
         let uid = uid_of(writer, seq);
         let stamp = Stamp { uid: &uid, time: clock.now(), cluster_name, writer, seq };
-        stamp.append_json(event, &Map::new(), out)?;
-        Ok(seq)
+        stamp.append_json(event, &Map::new(), out)
     }
 
     /// Spends the number of an envelope that was written.

@@ -119,7 +119,7 @@ impl Journal {
         let mut written = Ok(());
         for (ahead, event) in (0..).zip(events) {
             let seq = self.stamper.next_seq().saturating_add(ahead);
-            let json = |out: &mut Vec<u8>| self.stamper.append_json(event, ahead, out).map(drop);
+            let json = |out: &mut Vec<u8>| self.stamper.append_json(event, ahead, out);
             written = written.and_then(|()| lines.push(event, seq, None, json));
         }
         let written = written.and_then(|()| self.put(&lines, reserve, durability));
