@@ -25,7 +25,7 @@ const MOST_TRIES: u32 = 64;
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the handles, the feed and the sweeper of one store share.
+/// What the handles and the feed of one store share.
 pub(crate) struct Shared {
     pub(crate) options: SqlOptions,
     pub(crate) pool: Pool,
