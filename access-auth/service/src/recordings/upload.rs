@@ -1,5 +1,7 @@
 //! Taking a recording in: one object for a session, never another in its place.
 
+use std::sync::Arc;
+
 use access_backend::{Batch, Condition, Operation};
 use access_client::proto;
 use access_client::types::{RecordingDocument, RecordingSpec, RecordingState};
@@ -10,7 +12,7 @@ use access_core::{HostId, SessionId};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use ring::digest::{Context, SHA256};
 use tonic::Status;
 
@@ -48,17 +50,19 @@ impl AuthService {
         }
         let mut taking = match held {
             Some(_) => Taking::compare(),
-            None => self.begin(&session).await?,
+            None => self.begin(&session)?,
         };
         let received = self.receive(&mut taking, first, &session, &mut parts).await;
         let whole = match received {
             Ok(()) => taking.finish().await,
-            Err(err) => Err((err, taking.upload)),
+            Err(err) => Err((err, taking.to)),
         };
         let whole = match whole {
             Ok(whole) => whole,
-            Err((err, upload)) => {
-                abort(upload).await;
+            Err((err, object)) => {
+                if let Some(object) = object {
+                    object.abort().await;
+                }
                 return Err(err);
             }
         };
@@ -71,12 +75,12 @@ impl AuthService {
         Ok(proto::UploadResponse { size })
     }
 
-    async fn begin(&self, session: &SessionId) -> Result<Taking> {
+    fn begin(&self, session: &SessionId) -> Result<Taking> {
         // A name of its own: what another upload writes at the same moment is another object.
         let suffix = data_encoding::HEXLOWER.encode(&secrets::random::<8>()?);
         let path = Path::from(format!("{session}-{suffix}.rec"));
-        let upload = self.inner.recordings.put_multipart(&path).await.map_err(failed)?;
-        Ok(Taking { object: Some(path), upload: Some(upload), ..Taking::compare() })
+        let store = Arc::clone(&self.inner.recordings);
+        Ok(Taking { to: Some(Object { store, path, upload: None }), ..Taking::compare() })
     }
 
     async fn receive(
@@ -186,19 +190,51 @@ fn taken(session: &SessionId) -> Error {
     Error::AlreadyExists(format!("session {session} has another recording already"))
 }
 
-async fn abort(upload: Option<Box<dyn MultipartUpload>>) {
-    if let Some(mut upload) = upload
-        && let Err(error) = upload.abort().await
-    {
-        tracing::warn!(%error, "a broken upload cannot be removed");
+/// An object that is being written. One that is smaller than a part is put in one go.
+struct Object {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    upload: Option<Box<dyn MultipartUpload>>,
+}
+
+impl Object {
+    async fn part(&mut self, bytes: Bytes) -> Result<()> {
+        let upload = match &mut self.upload {
+            Some(upload) => upload,
+            None => {
+                let begun = self.store.put_multipart(&self.path).await.map_err(failed)?;
+                self.upload.insert(begun)
+            }
+        };
+        upload.put_part(payload(bytes)).await.map_err(failed)
+    }
+
+    async fn complete(&mut self, rest: Bytes) -> Result<()> {
+        if self.upload.is_none() {
+            return self.store.put(&self.path, payload(rest)).await.map(drop).map_err(failed);
+        }
+        if !rest.is_empty() {
+            self.part(rest).await?;
+        }
+        match &mut self.upload {
+            Some(upload) => upload.complete().await.map(drop).map_err(failed),
+            None => Ok(()),
+        }
+    }
+
+    async fn abort(self) {
+        if let Some(mut upload) = self.upload
+            && let Err(error) = upload.abort().await
+        {
+            tracing::warn!(%error, "a broken upload cannot be removed");
+        }
     }
 }
 
 /// A recording that is coming in.
 struct Taking {
-    object: Option<Path>,
     /// `None` when it is only compared with what is there.
-    upload: Option<Box<dyn MultipartUpload>>,
+    to: Option<Object>,
     gathered: BytesMut,
     digest: Context,
     size: u64,
@@ -218,8 +254,7 @@ struct Whole {
 impl Taking {
     fn compare() -> Self {
         Self {
-            object: None,
-            upload: None,
+            to: None,
             gathered: BytesMut::new(),
             digest: Context::new(&SHA256),
             size: 0,
@@ -231,7 +266,7 @@ impl Taking {
     async fn push(&mut self, data: &[u8]) -> Result<()> {
         self.digest.update(data);
         self.size = self.size.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
-        let Some(upload) = &mut self.upload else { return Ok(()) };
+        let Some(object) = &mut self.to else { return Ok(()) };
         self.reader.push(data);
         if self.meta.is_none() {
             self.meta = self.reader.meta().cloned();
@@ -240,29 +275,19 @@ impl Taking {
         while self.reader.next_chunk().is_some() {}
         self.gathered.extend_from_slice(data);
         if self.gathered.len() >= CHUNK {
-            let chunk = self.gathered.split().freeze();
-            upload.put_part(payload(chunk)).await.map_err(failed)?;
+            object.part(self.gathered.split().freeze()).await?;
         }
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<Whole, (Error, Option<Box<dyn MultipartUpload>>)> {
-        if let Some(upload) = &mut self.upload {
-            let rest = self.gathered.split().freeze();
-            let mut done = Ok(());
-            if !rest.is_empty() {
-                done = upload.put_part(payload(rest)).await;
-            }
-            let done = match done {
-                Ok(()) => upload.complete().await.map(drop),
-                Err(err) => Err(err),
-            };
-            if let Err(err) = done {
-                return Err((failed(err), self.upload));
-            }
+    async fn finish(mut self) -> Result<Whole, (Error, Option<Object>)> {
+        if let Some(object) = &mut self.to
+            && let Err(err) = object.complete(self.gathered.split().freeze()).await
+        {
+            return Err((err, self.to));
         }
         Ok(Whole {
-            object: self.object.unwrap_or_default(),
+            object: self.to.map(|object| object.path).unwrap_or_default(),
             size: self.size,
             sha256: data_encoding::HEXLOWER.encode(self.digest.finish().as_ref()),
             meta: self.meta,

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,8 +12,7 @@ use access_core::SessionId;
 use access_core::recording::{Append, RecordingError};
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::Shared;
@@ -22,8 +21,9 @@ use crate::files;
 /// How long what was written may stay with the system before it is the disk's. A crash of the
 /// process loses nothing of it, only one of the machine.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
-/// How long the beginning of a file, and its name, may: nobody waits for these.
-const FIRST_SYNC: Duration = Duration::from_millis(100);
+/// How long the beginning of a file, its name and its end may: nobody waits for these. What Auth
+/// has by then is not synced at all.
+const SETTLE_AFTER: Duration = Duration::from_millis(100);
 
 /// A file that grows. While it lives, nobody uploads it.
 pub(super) struct RecordingFile {
@@ -33,37 +33,8 @@ pub(super) struct RecordingFile {
     file: Option<Arc<File>>,
     len: u64,
     synced: Instant,
-    /// What came of the first sync, once it is over.
-    first: Option<FirstSync>,
-}
-
-/// The first sync of a file, a moment after it was begun: a session that is as short as that has
-/// one at its end alone.
-struct FirstSync {
-    /// The session ends: what was not begun is left to that.
-    ending: Arc<Notify>,
-    /// Gives whether it was done.
-    task: JoinHandle<Result<bool, RecordingError>>,
-}
-
-impl FirstSync {
-    fn start(file: Arc<File>, path: PathBuf) -> Self {
-        let ending = Arc::new(Notify::new());
-        let ends = Arc::clone(&ending);
-        let task = tokio::spawn(async move {
-            tokio::select! {
-                () = tokio::time::sleep(FIRST_SYNC) => {}
-                () = ends.notified() => return Ok(false),
-            }
-            blocking(move || file.sync_data().and_then(|()| files::sync_parent(&path))).await?;
-            Ok(true)
-        });
-        Self { ending, task }
-    }
-
-    async fn result(self) -> Result<bool, RecordingError> {
-        self.task.await.map_err(|err| RecordingError::Storage(err.to_string()))?
-    }
+    /// Syncs the beginning and the name.
+    first: Option<JoinHandle<Result<(), RecordingError>>>,
 }
 
 impl RecordingFile {
@@ -87,8 +58,8 @@ impl Append for RecordingFile {
             let why = "recordings take as much space as they may: bring the auth service back";
             return Err(RecordingError::Storage(why.into()));
         }
-        if let Some(first) = self.first.take_if(|first| first.task.is_finished()) {
-            first.result().await?;
+        if let Some(first) = self.first.take_if(|first| first.is_finished()) {
+            joined(first.await)?;
         }
         let sync = self.synced.elapsed() >= SYNC_EVERY;
         let (known, path, at) = (self.file.clone(), self.path.clone(), self.len);
@@ -111,7 +82,7 @@ impl Append for RecordingFile {
         })
         .await?;
         if self.file.is_none() {
-            self.first = Some(FirstSync::start(Arc::clone(&file), self.path.clone()));
+            self.first = Some(tokio::spawn(settle(Arc::clone(&file), self.path.clone(), true)));
             self.file = Some(file);
         }
         self.len += more;
@@ -122,21 +93,27 @@ impl Append for RecordingFile {
         Ok(())
     }
 
+    /// What the last appends brought is the disk's a moment later, unless Auth is faster.
     async fn close(&mut self) -> Result<(), RecordingError> {
+        let Some(file) = self.file.clone() else { return Ok(()) };
         let named = match self.first.take() {
+            Some(first) if first.is_finished() => {
+                joined(first.await)?;
+                true
+            }
             Some(first) => {
-                first.ending.notify_one();
-                first.result().await?
+                first.abort();
+                false
             }
             None => true,
         };
-        let Some(file) = self.file.clone() else { return Ok(()) };
-        let path = self.path.clone();
-        blocking(move || {
-            file.sync_all()?;
-            if named { Ok(()) } else { files::sync_parent(&path) }
-        })
-        .await
+        let (path, session) = (self.path.clone(), self.session.clone());
+        tokio::spawn(async move {
+            if let Err(err) = settle(file, path, !named).await {
+                tracing::warn!(%err, %session, "a recording that has ended cannot be synced");
+            }
+        });
+        Ok(())
     }
 }
 
@@ -151,6 +128,23 @@ impl std::fmt::Debug for RecordingFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RecordingFile").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+/// Syncs a file in a moment, unless it has been uploaded and removed by then.
+async fn settle(file: Arc<File>, path: PathBuf, name_too: bool) -> Result<(), RecordingError> {
+    tokio::time::sleep(SETTLE_AFTER).await;
+    blocking(move || {
+        if file.metadata()?.nlink() == 0 {
+            return Ok(());
+        }
+        file.sync_all()?;
+        if name_too { files::sync_parent(&path) } else { Ok(()) }
+    })
+    .await
+}
+
+fn joined(done: Result<Result<(), RecordingError>, JoinError>) -> Result<(), RecordingError> {
+    done.map_err(|err| RecordingError::Storage(err.to_string()))?
 }
 
 /// Makes the file; when one of this name is there, that is an error.

@@ -1,13 +1,15 @@
 //! From the folder to Auth, until it is stored there.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use access_client::{AuthClient, ClientError, proto};
 use futures::StreamExt;
-use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
@@ -17,7 +19,7 @@ use crate::pause::Pause;
 use crate::spool::ClientSource;
 
 /// The size of the pieces that are sent, in bytes.
-const PART: usize = 256 * 1024;
+const PART: u64 = 256 * 1024;
 /// How many recordings are uploaded at once.
 const AT_ONCE: usize = 4;
 /// A look at the folder, in case a tick was missed.
@@ -101,18 +103,20 @@ async fn upload_one(shared: &Arc<Shared>, client: AuthClient, recording: Waiting
 async fn send(client: &AuthClient, recording: &Waiting) -> Result<(), ClientError> {
     let unreadable =
         |err: io::Error| ClientError::Malformed(format!("{}: {err}", recording.path.display()));
-    let file = tokio::fs::File::open(&recording.path).await.map_err(unreadable)?;
     let (broke, broken) = oneshot::channel();
     let session = recording.session.to_string();
-    let parts = futures::stream::unfold((file, Some(broke), session), |state| async move {
-        let (mut file, mut broke, session) = state;
-        let mut data = Vec::with_capacity(PART);
-        match (&mut file).take(PART as u64).read_to_end(&mut data).await {
-            Ok(0) => None,
-            Ok(_) => {
+    let reading = Reading { path: recording.path.clone(), file: None, at: 0, size: recording.size };
+    let parts = futures::stream::unfold((reading, Some(broke), session), |state| async move {
+        let (reading, mut broke, session) = state;
+        if reading.at >= reading.size {
+            return None;
+        }
+        let read = tokio::task::spawn_blocking(move || reading.part()).await;
+        match read.map_err(io::Error::other).and_then(|read| read) {
+            Ok((data, reading)) => {
                 // The first part names the session.
                 let part = proto::RecordingPart { session_id: session, data };
-                Some((part, (file, broke, String::new())))
+                Some((part, (reading, broke, String::new())))
             }
             Err(err) => {
                 if let Some(broke) = broke.take() {
@@ -136,5 +140,27 @@ async fn send(client: &AuthClient, recording: &Waiting) -> Result<(), ClientErro
             "of {} bytes of the recording {} were stored",
             recording.size, answer.size
         )))
+    }
+}
+
+/// A file that is read part by part; opening it and reading the first is one turn of a thread that
+/// may block.
+struct Reading {
+    path: PathBuf,
+    file: Option<File>,
+    at: u64,
+    size: u64,
+}
+
+impl Reading {
+    fn part(mut self) -> io::Result<(Vec<u8>, Self)> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => File::open(&self.path)?,
+        };
+        let len = self.size.saturating_sub(self.at).min(PART);
+        let mut data = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        file.read_exact_at(&mut data, self.at)?;
+        Ok((data, Self { file: Some(file), at: self.at + len, ..self }))
     }
 }
