@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use access_ca::*;
 use access_core::identity::{AuthorityKind, Proof, Service, Subject, VerifyError};
-use access_core::{ClusterName, HostId, Login, Timestamp};
+use access_core::{ClusterName, HostId, Login, Timestamp, UserName};
 use common::*;
 use rustls_pki_types::CertificateDer;
 use ssh_key::Certificate;
@@ -143,6 +143,64 @@ fn strangers_certificates_are_refused() {
     draft.identity.cluster = elsewhere;
     let signed = draft.vet(&policy()).unwrap().sign(&theirs).unwrap();
     assert_eq!(ours.verify_tls(&signed.tls_chain(), now()).unwrap_err(), VerifyError::Untrusted);
+}
+
+#[test]
+fn a_chain_that_was_verified_once_is_not_believed_for_ever() {
+    let users = authority(AuthorityKind::User);
+    let ours = trust(&[&users]);
+    let signed = user_draft(&["root"]).vet(&policy()).unwrap().sign(&users).unwrap();
+    let chain = signed.tls_chain();
+    let first = ours.verify_tls(&chain, now()).unwrap();
+    let again = ours.verify_tls(&chain, now()).unwrap();
+    assert_eq!((again.identity(), again.validity()), (first.identity(), first.validity()));
+    assert_eq!(again.certificate_chain(), first.certificate_chain());
+    // Its time is over, or has not come.
+    let (from, until) = (signed.validity().not_before(), signed.validity().not_after());
+    for at in [until, from.minus(HOUR)] {
+        assert!(matches!(ours.verify_tls(&chain, at), Err(VerifyError::Time(_))));
+    }
+    assert!(ours.verify_tls(&chain, until.minus(Duration::from_millis(1))).is_ok());
+    // Whoever has other roots has not seen it, a copy of the store has to look for itself.
+    let impostor = authority(AuthorityKind::User);
+    assert_eq!(trust(&[&impostor]).verify_tls(&chain, now()).unwrap_err(), VerifyError::Untrusted);
+    assert!(ours.clone().verify_tls(&chain, now()).is_ok());
+    // Another chain with the same beginning is another chain.
+    let stranger = user_draft(&["root"]).vet(&policy()).unwrap().sign(&impostor).unwrap();
+    let mut swapped = chain.clone();
+    swapped[0] = stranger.tls_leaf().unwrap().clone();
+    assert_eq!(ours.verify_tls(&swapped, now()).unwrap_err(), VerifyError::Untrusted);
+    // One after a certificate that holds for a shorter time than it.
+    let mut brief = user_draft(&["root"]);
+    brief.ttl = Duration::from_secs(120);
+    let brief = brief.vet(&policy()).unwrap().sign(&users).unwrap();
+    let mut longer = chain.clone();
+    longer.push(brief.tls_leaf().unwrap().clone());
+    let after = brief.validity().not_after();
+    let fresh = trust(&[&users]).verify_tls(&longer, after).is_ok();
+    let _ = ours.verify_tls(&longer, now());
+    assert_eq!(ours.verify_tls(&longer, after).is_ok(), fresh);
+}
+
+#[test]
+fn of_many_chains_each_is_still_told_from_the_others() {
+    let users = authority(AuthorityKind::User);
+    let ours = trust(&[&users]);
+    let names: Vec<String> = (0..300).map(|at| format!("user-{at}")).collect();
+    let chains: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let mut draft = user_draft(&["root"]);
+            draft.identity.subject = Subject::User { name: UserName::new(name).unwrap() };
+            draft.vet(&policy()).unwrap().sign(&users).unwrap().tls_chain()
+        })
+        .collect();
+    for _ in 0..2 {
+        for (name, chain) in names.iter().zip(&chains) {
+            let verified = ours.verify_tls(chain, now()).unwrap();
+            assert_eq!(verified.identity().subject.name(), name);
+        }
+    }
 }
 
 #[test]

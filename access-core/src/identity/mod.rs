@@ -5,6 +5,7 @@
 //! chain, trust, type and time.
 
 mod pin;
+mod seen;
 mod source;
 mod trust;
 mod verify_ssh;

@@ -4,6 +4,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor};
 use serde::{Deserialize, Serialize};
 use ssh_key::public::KeyData;
 
+use super::seen::Seen;
 use super::{PinError, SpkiPin, VerifyError};
 use crate::ids::ClusterName;
 
@@ -106,6 +107,7 @@ pub fn cluster_of_root(root: &CertificateDer<'_>) -> Option<ClusterName> {
 pub struct TrustStore {
     pub(super) cluster: ClusterName,
     pub(super) authorities: Vec<Anchored>,
+    pub(super) seen: Seen,
 }
 
 /// An authority with its roots parsed.
@@ -140,7 +142,7 @@ impl TrustStore {
                 Ok(Anchored { public, anchors })
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { cluster, authorities })
+        Ok(Self { cluster, authorities, seen: Seen::default() })
     }
 
     /// The cluster.

@@ -7,6 +7,7 @@ use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use super::seen::ChainId;
 use super::{AuthorityKind, Identity, Proof, Subject, TrustStore, VerifiedIdentity, VerifyError};
 use crate::time::{Timestamp, Validity, ValidityError};
 
@@ -35,6 +36,22 @@ impl TrustStore {
     /// # Errors
     /// The [`VerifyError`] that says what is wrong, for the log.
     pub fn verify_tls(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: Timestamp,
+    ) -> Result<VerifiedIdentity, VerifyError> {
+        let id = ChainId::of(chain);
+        if let Some(seen) = id.and_then(|id| self.seen.find(id, now)) {
+            return Ok(seen);
+        }
+        let verified = self.verify_chain(chain, now)?;
+        if let Some(id) = id {
+            self.seen.add(id, &verified);
+        }
+        Ok(verified)
+    }
+
+    fn verify_chain(
         &self,
         chain: &[CertificateDer<'_>],
         now: Timestamp,
