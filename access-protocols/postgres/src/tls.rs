@@ -9,6 +9,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{
     ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name,
 };
+use rustls::crypto::ring::kx_group::{SECP256R1, SECP384R1, X25519};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -71,7 +72,12 @@ impl TargetTls {
     }
 
     fn by(mode: TlsMode, roots: Roots) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(CryptoProvider {
+            // Before version 18, PostgreSQL takes P-256 alone unless it is told otherwise, and all
+            // take it: another key first would cost a round trip.
+            kx_groups: vec![SECP256R1, X25519, SECP384R1],
+            ..rustls::crypto::ring::default_provider()
+        });
         Self { mode, server_name: None, direct: false, provider, roots }
     }
 
