@@ -133,16 +133,13 @@ pub fn uuid_text(mut bytes: [u8; 16]) -> String {
     *r = (*r & 0x3f) | 0x80;
     // By hand: each audit event has one.
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |half: u8| char::from(DIGITS.get(usize::from(half)).copied().unwrap_or(b'0'));
-    let mut text = String::with_capacity(36);
-    for (at, byte) in bytes.into_iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 0x0f));
+    let digit = |half: u8| DIGITS.get(usize::from(half)).copied().unwrap_or(b'0');
+    let digits = bytes.into_iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0x0f)]);
+    let mut text = *b"........-....-....-....-............";
+    for (place, digit) in text.iter_mut().filter(|place| **place == b'.').zip(digits) {
+        *place = digit;
     }
-    text
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// The longest name in bytes.

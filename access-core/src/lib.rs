@@ -28,6 +28,7 @@ pub mod reach;
 pub mod recording;
 pub mod resource;
 pub mod role;
+mod scan;
 pub mod spread;
 pub mod time;
 #[cfg(feature = "tls")]

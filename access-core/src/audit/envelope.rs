@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::events::Event;
 use super::text::Text;
 use crate::ids::{ClusterName, WriterId};
+use crate::scan::append_json_string;
 use crate::time::Timestamp;
 
 /// An event as it is stored and sent: one JSON object.
@@ -101,17 +102,17 @@ impl Stamp<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), EnvelopeError> {
         out.extend_from_slice(b"{\"event\":");
-        serde_json::to_writer(&mut *out, event.name())?;
+        append_json_string(out, event.name())?;
         out.extend_from_slice(b",\"code\":");
-        serde_json::to_writer(&mut *out, event.code())?;
+        append_json_string(out, event.code())?;
         out.extend_from_slice(b",\"time\":\"");
         self.time.append(out);
         out.extend_from_slice(b"\",\"uid\":");
-        serde_json::to_writer(&mut *out, self.uid)?;
+        append_json_string(out, self.uid)?;
         out.extend_from_slice(b",\"cluster_name\":");
-        serde_json::to_writer(&mut *out, self.cluster_name)?;
+        append_json_string(out, self.cluster_name.as_str())?;
         out.extend_from_slice(b",\"writer\":");
-        serde_json::to_writer(&mut *out, self.writer)?;
+        append_json_string(out, self.writer.as_str())?;
         out.extend_from_slice(b",\"seq\":");
         serde_json::to_writer(&mut *out, &self.seq)?;
         event.append_fields(out)?;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::text::{List, Text};
 use crate::ids::{HostId, Login, ResourceName, RoleName, SessionId, TraceId, UserName, WriterId};
+use crate::scan::append_json_string;
 use crate::time::Timestamp;
 
 /// A field's line in the event reference.
@@ -86,6 +87,14 @@ pub trait Field: Serialize + DeserializeOwned {
     fn absent() -> Option<Self> {
         None
     }
+
+    /// Appends the value as JSON.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    fn append(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        serde_json::to_writer(out, self)
+    }
 }
 
 /// Takes a field out of an object.
@@ -116,6 +125,10 @@ required!("time": Timestamp);
 impl<const MAX: usize> Field for Text<MAX> {
     const TYPE: &'static str = "string";
     const REQUIRED: bool = true;
+
+    fn append(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        append_json_string(out, self.as_str())
+    }
 }
 
 impl Field for List {
@@ -141,6 +154,13 @@ impl<T: Field> Field for Option<T> {
 
     fn absent() -> Option<Self> {
         Some(None)
+    }
+
+    fn append(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        match self {
+            Some(value) => value.append(out),
+            None => serde_json::to_writer(out, self),
+        }
     }
 }
 

@@ -57,7 +57,7 @@ macro_rules! event_fields {
                         out.extend_from_slice(
                             concat!(",\"", event_key!($field $($key)?), "\":").as_bytes(),
                         );
-                        serde_json::to_writer(&mut *out, &self.$field)?;
+                        $crate::audit::Field::append(&self.$field, out)?;
                     }
                 )*
                 Ok(())
@@ -193,7 +193,7 @@ macro_rules! events {
                         out.extend_from_slice(
                             concat!(",\"", event_key!($field $($key)?), "\":").as_bytes(),
                         );
-                        serde_json::to_writer(&mut *out, &self.$field)?;
+                        $crate::audit::Field::append(&self.$field, out)?;
                     }
                 )*
                 Ok(())

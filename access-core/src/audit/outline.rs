@@ -1,11 +1,11 @@
 //! The head of an event, read out of its JSON without reading the event.
 
-use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::scan;
 use crate::time::Timestamp;
 
 /// What a store has to know of an event, borrowed from the line that it stands in.
@@ -41,13 +41,13 @@ pub struct Outline<'a> {
     pub seq: u64,
     /// Whom it is about: its field `user`, whatever its kind.
     pub user: Option<&'a str>,
-    keys: HashSet<&'a str>,
+    keys: Keys<'a>,
 }
 
 impl<'a> Outline<'a> {
     /// Reads the head of an event; `None` for one that is not written as this project writes them,
     /// although it may be an event all the same: with another escape for a character, a field
-    /// twice, an escape in the head, or a line's end.
+    /// twice, very many fields, an escape in the head, or a line's end.
     pub fn read(json: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(json).ok()?;
         if !is_canonical(json) || !text.ends_with('}') {
@@ -58,26 +58,21 @@ impl<'a> Outline<'a> {
 
     /// Whether it has a field.
     pub fn has(&self, key: &str) -> bool {
-        self.keys.contains(key)
+        self.keys.have(key)
     }
 }
 
 /// Whether all of it stands in one line, with the escapes that `serde_json` writes and no other.
 fn is_canonical(json: &[u8]) -> bool {
-    let mut rest = json.iter();
-    while let Some(byte) = rest.next() {
-        let good = match byte {
-            0..0x20 => false,
-            b'\\' => match rest.next() {
-                Some(b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't') => true,
-                Some(b'u') => is_control(rest.as_slice()),
-                _ => false,
-            },
-            _ => true,
-        };
-        if !good {
-            return false;
+    let mut rest = json;
+    while let Some(at) = scan::position(rest, |byte| byte < 0x20 || byte == b'\\') {
+        let Some([b'\\', escape, after @ ..]) = rest.get(at..) else { return false };
+        match escape {
+            b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+            b'u' if is_control(after) => {}
+            _ => return false,
         }
+        rest = after;
     }
     true
 }
@@ -110,11 +105,9 @@ impl<'de> Visitor<'de> for Head {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut event, mut code, mut uid, mut time) = (None, None, None, None);
         let (mut cluster_name, mut writer, mut seq, mut user) = (None, None, None, None);
-        let mut keys = HashSet::with_capacity(32);
+        let mut keys = Keys::with_capacity(32);
         while let Some(key) = map.next_key::<&'de str>()? {
-            if !keys.insert(key) {
-                return Err(de::Error::custom("a field twice"));
-            }
+            keys.add(key)?;
             match key {
                 "event" => event = Some(map.next_value::<&str>()?),
                 "code" => code = Some(map.next_value::<&str>()?),
@@ -140,6 +133,48 @@ impl<'de> Visitor<'de> for Head {
             keys,
         })
     }
+}
+
+/// The fields of one object. They are few: a list, which is looked through only for a name that may
+/// be in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Keys<'a> {
+    names: Vec<&'a str>,
+    /// The marks of all names.
+    marks: u64,
+}
+
+impl<'a> Keys<'a> {
+    /// The most fields that one object may have.
+    const MOST: usize = 128;
+
+    fn with_capacity(count: usize) -> Self {
+        Self { names: Vec::with_capacity(count), marks: 0 }
+    }
+
+    fn add<E: de::Error>(&mut self, name: &'a str) -> Result<(), E> {
+        if self.have(name) {
+            return Err(E::custom("a field twice"));
+        }
+        if self.names.len() == Self::MOST {
+            return Err(E::custom("very many fields"));
+        }
+        self.names.push(name);
+        self.marks |= mark(name);
+        Ok(())
+    }
+
+    fn have(&self, name: &str) -> bool {
+        self.marks & mark(name) != 0 && self.names.contains(&name)
+    }
+}
+
+/// One bit; names that differ mostly have different ones.
+fn mark(name: &str) -> u64 {
+    let bytes = name.as_bytes();
+    let edge = |byte: Option<&u8>| usize::from(byte.copied().unwrap_or_default());
+    let sum = bytes.len() * 7 + edge(bytes.first()) * 5 + edge(bytes.last()) * 11;
+    1 << (sum % 64)
 }
 
 /// Reads a value and keeps nothing of it. Unlike [`de::IgnoredAny`] it looks into texts and
@@ -191,11 +226,9 @@ impl<'de> Visitor<'de> for Passed {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut keys = HashSet::new();
+        let mut keys = Keys::default();
         while let Some(key) = map.next_key::<&'de str>()? {
-            if !keys.insert(key) {
-                return Err(de::Error::custom("a field twice"));
-            }
+            keys.add(key)?;
             map.next_value_seed(Passed)?;
         }
         Ok(())
@@ -244,6 +277,10 @@ mod tests {
             assert_eq!(Outline::read(bad.as_bytes()), None, "{bad}");
         }
         assert_eq!(Outline::read(b"{\"a\":\"\xff\"}"), None);
+        let fields =
+            |count: usize| (0..count).map(|n| format!("\"x{n}\":1")).collect::<Vec<_>>().join(",");
+        assert!(Outline::read(line(&fields(Keys::MOST - 7)).as_bytes()).is_some());
+        assert_eq!(Outline::read(line(&fields(Keys::MOST - 6)).as_bytes()), None);
         assert_eq!(Outline::read(line(&format!(r#""a":{}"#, "[".repeat(500))).as_bytes()), None);
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::meta::{RecordingMeta, TerminalSize};
+use crate::scan;
 
 /// The first line of an asciicast.
 pub(super) fn cast_header(meta: &RecordingMeta) -> Result<Vec<u8>, serde_json::Error> {
@@ -76,8 +77,7 @@ pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
 
 /// What comes before the first byte that cannot stand in a JSON string, that byte, and the rest.
 fn split_at_special(bytes: &[u8]) -> Option<(&[u8], u8, &[u8])> {
-    let special = |byte: &u8| *byte < 0x20 || matches!(*byte, b'"' | b'\\');
-    let (plain, rest) = bytes.split_at_checked(bytes.iter().position(special)?)?;
+    let (plain, rest) = bytes.split_at_checked(scan::position(bytes, scan::is_escaped)?)?;
     let (byte, rest) = rest.split_first()?;
     Some((plain, *byte, rest))
 }
