@@ -28,6 +28,7 @@ pub mod reach;
 pub mod recording;
 pub mod resource;
 pub mod role;
+pub mod source;
 pub mod spread;
 pub mod time;
 #[cfg(feature = "tls")]

@@ -11,13 +11,9 @@ use access_core::Timestamp;
 use access_core::audit::events::{Auth, Outcome};
 use access_core::audit::{AuditSink, Durability, Text};
 use access_core::resource::{DnsResource, ResourceKind};
+use access_core::source::Rate;
 use metrics::counter;
 use tracing::{debug, info, warn};
-
-use crate::limits::Rate;
-
-/// As many of one source are written down at once, and as many a second after that.
-const RATE: (u32, u32) = (10, 1);
 
 /// Writes down who asks for what nobody serves. Names and words of one source count together.
 #[derive(Debug)]
@@ -28,7 +24,7 @@ pub(crate) struct Unserved {
 
 impl Unserved {
     pub(crate) fn new(audit: Option<Arc<dyn AuditSink>>) -> Self {
-        Self { audit, rate: Rate::new(RATE) }
+        Self { audit, rate: Rate::of_strangers_events() }
     }
 
     /// A client asked for this. It proved nothing, and may have made the name up.
