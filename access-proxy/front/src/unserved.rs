@@ -60,6 +60,28 @@ impl Unserved {
         client: SocketAddr,
         now: Timestamp,
     ) {
+        self.note_words(Some(protocol), why, client, now).await;
+    }
+
+    /// A client's first words were of no protocol that is known here.
+    pub(crate) async fn note_unknown(&self, client: SocketAddr, now: Timestamp) {
+        self.note_words(
+            None,
+            "the first words are of no protocol that is served here",
+            client,
+            now,
+        )
+        .await;
+    }
+
+    async fn note_words(
+        &self,
+        proto: Option<&'static str>,
+        why: &str,
+        client: SocketAddr,
+        now: Timestamp,
+    ) {
+        let protocol = proto.unwrap_or("unknown");
         counter!("access_proxy_malformed_total", "protocol" => protocol).increment(1);
         if !self.rate.take(client.ip(), now) {
             debug!(%client, protocol, "refused: {why}");
@@ -72,7 +94,7 @@ impl Unserved {
             login: None,
             addr_remote: Some(Text::of(client)),
             server_hostname: None,
-            proto: Some(protocol.into()),
+            proto: proto.map(Into::into),
         };
         self.write(event).await;
     }
