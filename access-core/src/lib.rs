@@ -29,6 +29,7 @@ pub mod recording;
 pub mod resource;
 pub mod role;
 mod scan;
+pub mod source;
 pub mod spread;
 pub mod time;
 #[cfg(feature = "tls")]

@@ -105,6 +105,12 @@ fn people_who_may_not() {
     assert!(said.contains("C08P01") && said.contains(why), "{said}");
     let event = site.cluster.wait_for_event("auth", |event| event["error"] == why);
     assert!(event["success"] == false && event["proto"] == "postgres", "{event:#?}");
+    // A message before its time.
+    let said = said_to(&site.cluster.proxy_addr, b"Q\0\0\0\x0dselect 1\0");
+    let why = "invalid length of startup packet: 1358954496";
+    assert!(said.contains("C08P01") && said.contains(why), "{said}");
+    let event = site.cluster.wait_for_event("auth", |event| event["error"] == why);
+    assert!(event["success"] == false && event["proto"] == "postgres", "{event:#?}");
 
     // And still:
     assert_eq!(psql(way.conninfo()).ok().out, "1\n");

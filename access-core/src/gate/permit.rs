@@ -172,10 +172,19 @@ impl Inner {
         }
         let Scope { who, target, context, policy, .. } = &*self.scope;
         match policy.decide(who, &self.action, target, context, now) {
-            Decision::Allow(_) => None,
+            Decision::Allow(now) => self.outgrown(&now),
             Decision::Deny(Reason::Gone(resource)) => Some(EndReason::Gone(resource)),
             Decision::Deny(reason) => Some(EndReason::Withdrawn(reason.public())),
         }
+    }
+
+    /// Of a session with a database, whether it was begun by less strict roles than these.
+    fn outgrown(&self, now: &Grant) -> Option<EndReason> {
+        if !matches!(self.action, Action::Database { .. }) {
+            return None;
+        }
+        let option = self.grant.database.is_behind(&now.database)?;
+        Some(EndReason::Withdrawn(format!("your roles have changed ({option}): connect again")))
     }
 
     fn idle_deadline(&self) -> Option<Timestamp> {

@@ -67,6 +67,30 @@ pub struct DatabaseGrant {
     pub roles: Arc<[String]>,
 }
 
+impl DatabaseGrant {
+    /// What a session that began with this is held to by `now` and was not before, by the name that
+    /// roles have for it.
+    ///
+    /// Its statements are judged by the roles of their moment, but what was prepared before runs on
+    /// and is not looked at again, functions among it; and what was told to the server or chosen
+    /// for the audit log stays as it was.
+    pub(crate) fn is_behind(&self, now: &Self) -> Option<&'static str> {
+        if now.read_only && !self.read_only {
+            Some("db_read_only")
+        } else if now.redact_parameters && !self.redact_parameters {
+            Some("db_redact_parameters")
+        } else if self.replication && !now.replication {
+            Some("db_replication")
+        } else if now.deny_commands.iter().any(|command| !self.deny_commands.forbids(command)) {
+            Some("db_deny_commands")
+        } else if self.roles.iter().any(|role| !now.roles.contains(role)) {
+            Some("db_roles")
+        } else {
+            None
+        }
+    }
+}
+
 /// The limits of a session: the strictest of all roles that are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
@@ -109,5 +133,41 @@ impl SessionLimits {
             forward_agent: true,
             file_copy: true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_behind_what_is_stricter_and_nothing_else() {
+        let deny = |commands: &[&str]| {
+            let commands: Vec<_> = commands.iter().map(|text| (*text).to_owned()).collect();
+            CommandList::compile(&commands).unwrap()
+        };
+        let begun = DatabaseGrant {
+            replication: true,
+            deny_commands: deny(&["DROP"]),
+            roles: ["reader".to_owned(), "writer".to_owned()].into(),
+            ..DatabaseGrant::default()
+        };
+        let with = |change: fn(&mut DatabaseGrant)| {
+            let mut now = begun.clone();
+            change(&mut now);
+            (begun.is_behind(&now), now.is_behind(&begun))
+        };
+        assert_eq!(with(|_| ()), (None, None));
+        assert_eq!(with(|now| now.read_only = true), (Some("db_read_only"), None));
+        let redact = Some("db_redact_parameters");
+        assert_eq!(with(|now| now.redact_parameters = true), (redact, None));
+        assert_eq!(with(|now| now.replication = false), (Some("db_replication"), None));
+        assert_eq!(with(|now| now.roles = ["writer".to_owned()].into()), (Some("db_roles"), None));
+        let behind = |commands: &[&str]| {
+            begun.is_behind(&DatabaseGrant { deny_commands: deny(commands), ..begun.clone() })
+        };
+        assert_eq!(behind(&["DROP", "COPY"]), Some("db_deny_commands"));
+        // All of these were forbidden before.
+        assert_eq!((behind(&["DROP TABLE", "DROP INDEX"]), behind(&[])), (None, None));
     }
 }

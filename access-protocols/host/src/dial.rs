@@ -8,11 +8,21 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::sys::set_longest_wait;
+
 /// The most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
 /// How often a target that says nothing is asked whether it is there, before it is taken for gone.
 const ASKED: u32 = 3;
+
+/// How often the kernel repeats what is not acknowledged before it gives a connection up, unless
+/// the administrator chose otherwise (`net.ipv4.tcp_retries2`).
+const REPEATED: u32 = 15;
+
+/// What the kernel can be told to wait at most before it repeats something.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// How long a target may take.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +61,10 @@ pub(crate) async fn connect(host: &str, port: u16, patience: Patience) -> io::Re
                 if let Err(err) = ask_when_silent(&stream, patience.silence) {
                     tracing::debug!(%err, "a target that vanishes will not be noticed");
                 }
+                if let Err(err) = repeat_often(&stream, patience.silence) {
+                    tracing::debug!(%err, "a target that vanishes while something is on its way \
+                        there is given up when the kernel does, after some fifteen minutes");
+                }
                 return Ok(stream);
             }
             Ok(Err(err)) => last = err,
@@ -69,16 +83,23 @@ async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Has the kernel ask a host from which nothing comes whether it is there.
-///
-/// There is no `TCP_USER_TIMEOUT`: it would also cut connections to hosts that answer and whose
-/// programs take their time to read, such as a database in the middle of a COPY that waits for a
-/// lock.
 fn ask_when_silent(stream: &TcpStream, silence: Duration) -> nix::Result<()> {
     let seconds = |span: Duration| u32::try_from(span.as_secs()).unwrap_or(u32::MAX).max(1);
     setsockopt(stream, sockopt::TcpKeepIdle, &seconds(silence / 2))?;
     setsockopt(stream, sockopt::TcpKeepInterval, &seconds(silence / (2 * ASKED)))?;
     setsockopt(stream, sockopt::TcpKeepCount, &ASKED)?;
     setsockopt(stream, sockopt::KeepAlive, &true)
+}
+
+/// Has the kernel give a host up in time that does not acknowledge what it is sent: it asks nothing
+/// then, but repeats that a fixed number of times, and waits for longer each time up to two minutes.
+///
+/// There is no `TCP_USER_TIMEOUT`: it would also cut connections to hosts that answer and whose
+/// programs take their time to read, such as a database in the middle of a COPY that waits for a
+/// lock.
+fn repeat_often(stream: &TcpStream, silence: Duration) -> io::Result<()> {
+    let wait = (silence / REPEATED).clamp(SHORTEST, LONGEST).as_millis();
+    set_longest_wait(stream, i32::try_from(wait).unwrap_or(i32::MAX))
 }
 
 /// `ssh -L 1:[::1]:80` sends the address with or without its brackets.

@@ -140,6 +140,27 @@ pub(crate) fn set_window_size(terminal: impl AsFd, size: libc::winsize) -> io::R
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has a connection of TCP repeat what is not acknowledged at least so often, in milliseconds.
+///
+/// # Errors
+/// What the system says; `ENOPROTOOPT` before Linux 6.15.
+pub(crate) fn set_longest_wait(connection: impl AsFd, millis: libc::c_int) -> io::Result<()> {
+    /// `TCP_RTO_MAX_MS` of `linux/tcp.h`.
+    const LONGEST_WAIT: libc::c_int = 44;
+    let size = libc::socklen_t::try_from(size_of::<libc::c_int>()).map_err(io::Error::other)?;
+    // SAFETY: the call reads an integer of that size, which outlives it.
+    let done = unsafe {
+        libc::setsockopt(
+            connection.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            LONGEST_WAIT,
+            (&raw const millis).cast(),
+            size,
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A moment in the time zone of the system: year, month (0 to 11), day, hour, minute.
 pub(crate) fn local_time(secs: i64) -> Option<(i32, usize, i32, i32, i32)> {
     // SAFETY: all-zero is a valid `tm`: integers, and a pointer that may be null.

@@ -82,7 +82,7 @@ impl Door {
     /// # Errors
     /// What kept it from becoming a session before it asked for one; the client has been told as
     /// far as that is possible. First words that are none, or do not come, and a certificate that is
-    /// not good have left an event.
+    /// not good have left an event, as often as one source may leave any.
     pub async fn serve<S>(&self, stream: S, client_addr: Option<SocketAddr>) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -170,14 +170,15 @@ impl Door {
 
     /// Writes down that a client's first words were refused.
     async fn record_words(&self, failure: &Failure, client_addr: Option<SocketAddr>) {
-        let resource = &self.resource;
-        Refused { who: None, login: None, resource, client_addr }
-            .record(&self.audit, failure)
-            .await;
+        let refused = Refused { who: None, login: None, resource: &self.resource, client_addr };
+        self.server.note_refused(&refused, failure).await;
     }
 
     /// Writes down that a certificate was refused, which holds whether that can be written or not.
     async fn record(&self, refused: &RefusedCertificate, client: Option<SocketAddr>) {
+        if !self.server.may_tell(client) {
+            return;
+        }
         let event = refused.event(&self.resource, client).into();
         if let Err(err) = self.audit.accept(event, Durability::Soon).await {
             tracing::warn!(%err, "a refused certificate could not be recorded");

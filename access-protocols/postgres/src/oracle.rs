@@ -4,6 +4,7 @@ use access_core::Timestamp;
 use bytes::BytesMut;
 
 use crate::machine::{Back, Broken, MAX_JUDGED, Machine, Note, Out, Question, Step, Watch};
+use crate::prelude::{Recognised, recognise};
 use crate::wire::{self, Failure, sqlstate};
 
 /// The most that is held of one side beyond the bytes that were just given.
@@ -86,7 +87,22 @@ impl Cut {
     }
 }
 
+/// What the first bytes are known for stays so, whatever follows, and eight are enough.
+fn check_recognised(data: &[u8]) -> Result<(), String> {
+    let mut known = Recognised::More;
+    for end in 1..=data.len().min(16) {
+        let (head, _) = data.split_at(end);
+        match (known, recognise(head)) {
+            (Recognised::More, more) if end < 8 || more != Recognised::More => known = more,
+            (known, same) if known == same && known != Recognised::More => {}
+            (known, other) => return Err(format!("{other:?} after {known:?}, at {end}")),
+        }
+    }
+    Ok(())
+}
+
 fn check_first(data: &[u8]) -> Result<(), String> {
+    check_recognised(data)?;
     let whole = wire::first(data);
     // A packet says how long it is. Where it is whole, cuts differ in what they leave after it.
     let length = data.first_chunk::<4>().map_or(usize::MAX, |l| u32::from_be_bytes(*l) as usize);

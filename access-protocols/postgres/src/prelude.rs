@@ -48,6 +48,13 @@ pub fn recognise(first: &[u8]) -> Recognised {
     {
         return Recognised::Yes;
     }
+    // So is a message before its time: its kind, then a length.
+    if let [kind, length @ ..] = first
+        && kind.is_ascii_alphabetic()
+        && length.iter().take(2).all(|byte| *byte == 0)
+    {
+        return if length.len() < 2 { Recognised::More } else { Recognised::Yes };
+    }
     // A length, then a code or version 3.
     let plausible = |at: usize, byte: u8| match at {
         0 => byte == 0,
@@ -339,5 +346,10 @@ mod tests {
         // Far too long.
         assert_eq!(recognise(&[0, 1, 144]), Recognised::More);
         assert_eq!(recognise(&[0, 1, 144, 0]), Recognised::Yes);
+        // Before its time.
+        assert_eq!(recognise(b"Q\0"), Recognised::More);
+        assert_eq!(recognise(b"Q\0\0\0\x0dselect 1\0"), Recognised::Yes);
+        assert_eq!(recognise(b"Q\0\x01"), Recognised::No);
+        assert_eq!(recognise(b"SSH"), Recognised::No);
     }
 }

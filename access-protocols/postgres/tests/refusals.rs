@@ -4,7 +4,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use access_core::audit::Event;
 use access_core::policy::{Action, Reason};
@@ -58,6 +58,18 @@ async fn refused(gateway: &Gateway, user: &str, login: Option<&str>, why: &str) 
     let event = serde_json::to_value(event.await).unwrap();
     assert!(event["success"] == false && event["addr.remote"].is_string(), "{event:#}");
     assert_eq!((&event["server_hostname"], &event["proto"]), (&"orders".into(), &"db".into()));
+}
+
+/// For what gets nowhere near a database.
+fn unreachable() -> Setup {
+    Setup {
+        auth: TargetAuth::Nothing,
+        tls: None,
+        addresses: vec!["127.0.0.1:1".into()],
+        options: PostgresOptions::default(),
+        admin: None,
+        protocol: access_postgres::DatabaseProtocol::Postgres,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,6 +180,39 @@ async fn strangers_and_the_unwelcome_are_told_why() {
     assert_eq!(gateway.sink.names().iter().filter(|name| malformed(name)).count(), 3);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_fills_no_log() {
+    let gateway = Gateway::serving(Ca::new("clients"), unreachable()).await;
+    let began = Instant::now();
+    let knock = async |at: usize| {
+        let mut tcp = gateway.tcp().await;
+        let said = match at % 3 {
+            // Words that are none, and a wish to cancel what nobody has.
+            0 => b"Q\0\0\0\x0dselect 1\0".to_vec(),
+            1 => [&[0, 0, 0, 16, 4, 210, 22, 46][..], &[7; 8]].concat(),
+            _ => startup(&[("user", "reader")]),
+        };
+        tcp.write_all(&said).await.unwrap();
+        answer(tcp).await;
+    };
+    for at in 0..45 {
+        knock(at).await;
+    }
+    let events = gateway.sink.names().len();
+    // Ten, and one for each second that it took.
+    let most = 11 + usize::try_from(began.elapsed().as_secs()).unwrap();
+    assert!((10..=most).contains(&events), "{events} of 45, {most} at most");
+    // Who shows a certificate of the cluster is no stranger.
+    for _ in 0..20 {
+        let mut raw = gateway.raw().await;
+        raw.write_all(&startup(&[("database", "x")])).await.unwrap();
+        raw.flush().await.unwrap();
+        answer(raw).await;
+    }
+    let alice = gateway.events().iter().filter(|event| event["user"] == "alice").count();
+    assert_eq!(alice, 20);
+}
+
 /// Shows a certificate, whoever's key it is that comes with it.
 #[derive(Debug)]
 struct Shown(Arc<CertifiedKey>);
@@ -184,16 +229,7 @@ impl ResolvesClientCert for Shown {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_that_are_not_good_leave_an_event() {
-    // Nothing gets as far as a database.
-    let setup = Setup {
-        auth: TargetAuth::Nothing,
-        tls: None,
-        addresses: vec!["127.0.0.1:1".into()],
-        options: PostgresOptions::default(),
-        admin: None,
-        protocol: access_postgres::DatabaseProtocol::Postgres,
-    };
-    let gateway = Gateway::serving(Ca::new("clients"), setup).await;
+    let gateway = Gateway::serving(Ca::new("clients"), unreachable()).await;
     let (good, other) = (gateway.users.user("alice"), gateway.users.user("bob"));
     let foreign = Ca::new("users").user("mallory");
     // The certificate of one with the key of another.

@@ -4,89 +4,16 @@
 
 mod common;
 
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use access_core::audit::Event;
-use access_core::policy::Reason;
-use access_postgres::{DatabaseProtocol, PostgresOptions, TargetAuth};
-use common::{Ca, Gateway, PATIENCE, Setup, text};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-
-fn message(kind: u8, body: &[u8]) -> Vec<u8> {
-    [&[kind][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
-}
-
-/// What CockroachDB greets with.
-fn greeting() -> Vec<u8> {
-    [
-        message(b'R', &[0; 4]),
-        message(b'S', b"server_version\x0013.0.0\0"),
-        message(b'S', b"crdb_version\0CockroachDB CCL v25.2.0\0"),
-        message(b'S', b"client_encoding\0UTF8\0"),
-        message(b'K', &[0x80, 0, 0, 1, 9, 9, 9, 9]),
-        message(b'Z', b"I"),
-    ]
-    .concat()
-}
-
-async fn packet(stream: &mut TcpStream) -> Vec<u8> {
-    let len = stream.read_u32().await.unwrap() as usize;
-    let mut body = vec![0; len - 4];
-    stream.read_exact(&mut body).await.unwrap();
-    body
-}
-
-async fn query(stream: &mut TcpStream) -> String {
-    assert_eq!(stream.read_u8().await.unwrap(), b'Q');
-    text(&packet(stream).await).trim_end_matches('\0').to_owned()
-}
-
-/// A gateway before a script.
-async fn scripted() -> (Gateway, TcpListener) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let setup = Setup {
-        auth: TargetAuth::Nothing,
-        tls: None,
-        addresses: vec![listener.local_addr().unwrap().to_string()],
-        options: PostgresOptions::default(),
-        admin: None,
-        protocol: DatabaseProtocol::CockroachDb,
-    };
-    (Gateway::serving(Ca::new("clients"), setup).await, listener)
-}
-
-/// Accepts a session and greets.
-async fn greet(listener: &TcpListener) -> TcpStream {
-    let (mut stream, _) = listener.accept().await.unwrap();
-    let startup = packet(&mut stream).await;
-    assert!(startup.starts_with(&[0, 3, 0, 0]), "{startup:?}");
-    stream.write_all(&greeting()).await.unwrap();
-    stream
-}
-
-/// A client that asks for a session by these bytes, and what it is told until it may begin.
-async fn begin(
-    gateway: &Gateway,
-    minor: u8,
-) -> (tokio_rustls::client::TlsStream<TcpStream>, Vec<u8>) {
-    let mut raw = gateway.raw().await;
-    let body = [&[0, 3, 0, minor][..], b"user\0reader\0database\0defaultdb\0\0"].concat();
-    raw.write_all(&(body.len() as u32 + 4).to_be_bytes()).await.unwrap();
-    raw.write_all(&body).await.unwrap();
-    raw.flush().await.unwrap();
-    let seen = until(&mut raw, b"Z\0\0\0\x05I").await;
-    (raw, seen)
-}
-
-async fn until(stream: &mut (impl AsyncRead + Unpin), end: &[u8]) -> Vec<u8> {
-    let mut seen = Vec::new();
-    while !seen.ends_with(end) {
-        let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut seen)).await;
-        assert!(read.unwrap().unwrap() > 0, "{}", text(&seen));
-    }
-    seen
-}
+use access_core::policy::{Action, Reason};
+use common::script::{begin, greet, message, packet, query, scripted, until};
+use common::{PATIENCE, text};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn find<'a>(seen: &'a [u8], mark: &[u8]) -> &'a [u8] {
     let at = seen.windows(mark.len()).position(|w| w == mark).expect("it is not there");
@@ -326,4 +253,35 @@ async fn a_database_that_reads_nothing_stops_the_client_and_fills_no_memory() {
     };
     let flush = async { client.flush().await.unwrap() };
     tokio::time::timeout(PATIENCE, async { tokio::join!(drain, flush) }).await.unwrap();
+}
+
+/// All of this runs on one thread.
+#[tokio::test]
+async fn a_text_of_many_commands_lets_others_have_their_turn() {
+    let (gateway, listener) = scripted().await;
+    let ((mut client, _), mut server) = tokio::join!(begin(&gateway, 0), greet(&listener));
+    // How many turns others have had, as it is seen from each decision.
+    let turns = Arc::new(AtomicUsize::new(0));
+    let seen: Arc<Mutex<HashSet<usize>>> = Arc::default();
+    let (counted, noted) = (Arc::clone(&turns), Arc::clone(&seen));
+    gateway.rules.deny(move |action| {
+        if matches!(action, Action::DatabaseStatement { .. }) {
+            noted.lock().unwrap().insert(counted.load(Ordering::Relaxed));
+        }
+        None
+    });
+    let others = tokio::spawn(async move {
+        loop {
+            turns.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    let text: String = (0..10_000).map(|n| format!("word{n};")).collect();
+    client.write_all(&message(b'Q', format!("{text}\0").as_bytes())).await.unwrap();
+    client.flush().await.unwrap();
+    let asked = tokio::time::timeout(PATIENCE, query(&mut server)).await.unwrap();
+    assert_eq!(asked, text);
+    others.abort();
+    let seen = seen.lock().unwrap().len();
+    assert!(seen > 50, "others had {seen} turns during ten thousand decisions");
 }

@@ -10,6 +10,10 @@ use crate::prelude::{Prelude, Recognised};
 
 /// What a connection starts with.
 pub(crate) enum First {
+    /// Not a word: the client closed, or was silent for too long.
+    Silence,
+    /// Words of nothing that is known here, or too few to tell.
+    Nothing,
     /// A TLS record with a handshake.
     Tls,
     /// HTTP without TLS.
@@ -25,14 +29,12 @@ const MOST: usize = 1024;
 const METHODS: [&[u8]; 5] = [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"OPTIONS "];
 
 /// Reads until the first bytes are recognised; they stay in `buffer`.
-///
-/// `None`: the client closed, was too slow, or speaks nothing that is known here.
 pub(crate) async fn recognise<S: AsyncRead + Unpin>(
     stream: &mut S,
     buffer: &mut BytesMut,
     preludes: &[Arc<dyn Prelude>],
     deadline: Duration,
-) -> Option<First> {
+) -> First {
     let look = async {
         loop {
             match judge(buffer, preludes) {
@@ -47,7 +49,11 @@ pub(crate) async fn recognise<S: AsyncRead + Unpin>(
             }
         }
     };
-    tokio::time::timeout(deadline, look).await.ok().flatten()
+    match tokio::time::timeout(deadline, look).await.ok().flatten() {
+        Some(first) => first,
+        None if buffer.is_empty() => First::Silence,
+        None => First::Nothing,
+    }
 }
 
 enum Verdict {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use access_core::ClusterName;
 use access_core::audit::AuditSink;
 use access_core::identity::SharedTrust;
+use access_core::source::Rate;
 use access_core::time::Clock;
 use access_core::tls::{
     ALPN_H2, ALPN_HTTP1, ALPN_TUNNEL, ClientAuth, SharedKey, TlsError, server_config,
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::limits::{Counter, Limits, Rate};
+use crate::limits::{Counter, Limits};
 use crate::prelude::Prelude;
 use crate::tunnels::Tunnels;
 use crate::underway::Underway;
@@ -99,9 +100,10 @@ impl Front {
             Arc::clone(&parts.clock),
             &[ALPN_H2, ALPN_HTTP1],
         )?;
+        let (burst, per_second) = options.limits.auth_rate;
         Ok(Self {
             counter: Counter::new(options.limits.clone()),
-            auth_rate: Rate::new(options.limits.auth_rate),
+            auth_rate: Rate::new(burst, per_second),
             tunnel_tls: Arc::new(tunnel_tls),
             web_tls: Arc::new(web_tls),
             pages: Arc::new(parts.pages.clone()),

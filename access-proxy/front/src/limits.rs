@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use access_core::Timestamp;
+use access_core::source::Source;
 
 /// Limits of the front door.
 #[derive(Clone, Debug)]
@@ -44,22 +44,6 @@ pub(crate) struct Counter {
 struct Open {
     total: usize,
     by_source: HashMap<Source, usize>,
-}
-
-/// Addresses that count as one: whoever has an IPv6 address has a whole /64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
-    V4(u32),
-    V6(u64),
-}
-
-impl From<IpAddr> for Source {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => Self::V4(v4.to_bits()),
-            IpAddr::V6(v6) => Self::V6((v6.to_bits() >> 64) as u64),
-        }
-    }
 }
 
 /// A connection that is counted until this is dropped.
@@ -109,75 +93,9 @@ impl Drop for Slot {
     }
 }
 
-/// Token buckets by source.
-#[derive(Debug)]
-pub(crate) struct Rate {
-    burst: u64,
-    per_second: u64,
-    buckets: Mutex<HashMap<Source, Bucket>>,
-}
-
-/// Thousandths of a token, and when they were counted.
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    milli: u64,
-    at: Timestamp,
-}
-
-/// Sources that are remembered at once; buckets that are full again are forgotten first.
-const MAX_BUCKETS: usize = 100_000;
-
-impl Rate {
-    pub(crate) fn new((burst, per_second): (u32, u32)) -> Self {
-        Self {
-            burst: u64::from(burst) * 1000,
-            per_second: u64::from(per_second),
-            buckets: Mutex::default(),
-        }
-    }
-
-    /// Takes a token of a source, if it has one.
-    pub(crate) fn take(&self, address: IpAddr, now: Timestamp) -> bool {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let source = Source::from(address);
-        if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(&source) {
-            buckets.retain(|_, bucket| self.refilled(bucket, now) < self.burst);
-            if buckets.len() >= MAX_BUCKETS {
-                return false;
-            }
-        }
-        let bucket = buckets.entry(source).or_insert(Bucket { milli: self.burst, at: now });
-        let milli = self.refilled(bucket, now);
-        let (left, taken) = match milli.checked_sub(1000) {
-            Some(left) => (left, true),
-            None => (milli, false),
-        };
-        *bucket = Bucket { milli: left, at: now };
-        taken
-    }
-
-    fn refilled(&self, bucket: &Bucket, now: Timestamp) -> u64 {
-        let elapsed = u64::try_from(now.since(bucket.at).as_millis()).unwrap_or(u64::MAX);
-        bucket.milli.saturating_add(elapsed.saturating_mul(self.per_second)).min(self.burst)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_source_cannot_take_what_others_need() {
-        let rate = Rate::new((3, 2));
-        let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let at = |millis: i64| Timestamp::from_millis(1_000_000 + millis);
-        assert!((0..3).all(|_| rate.take(a, at(0))));
-        assert!(!rate.take(a, at(0)), "the burst is spent");
-        assert!(rate.take(b, at(0)), "another source has its own");
-        assert!(!rate.take(a, at(499)));
-        assert!(rate.take(a, at(500)), "two a second come back");
-        assert!(!rate.take(a, at(500)));
-    }
 
     #[test]
     fn sources_and_the_whole_are_limited_and_given_back() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use access_core::ClusterName;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::route::Route;
 use crate::{first, hello, proxy_header};
@@ -46,13 +47,16 @@ pub fn proxy_header(bytes: &[u8]) {
 pub fn client_hello(bytes: &[u8]) {
     let Ok(cluster) = ClusterName::new("example.com") else { return };
     same(PIECES.map(|piece| {
-        let (first, taken, kept) = read(bytes, piece, async |stream, buffer| {
-            first::recognise(stream, buffer, &[], DEADLINE).await.map(|first| match first {
-                first::First::Tls => "TLS",
-                first::First::Http => "HTTP",
-                first::First::Prelude(_) => "a prelude",
-            })
-        });
+        let (first, taken, kept) =
+            read(bytes, piece, async |stream, buffer| {
+                match first::recognise(stream, buffer, &[], DEADLINE).await {
+                    first::First::Silence => "silence",
+                    first::First::Nothing => "nothing",
+                    first::First::Tls => "TLS",
+                    first::First::Http => "HTTP",
+                    first::First::Prelude(_) => "a prelude",
+                }
+            });
         assert_eq!(bytes.get(..taken), Some(&kept[..]));
         assert!(taken <= bytes.len());
         first
@@ -79,13 +83,19 @@ fn same<T: PartialEq + std::fmt::Debug, const N: usize>(outcomes: [T; N]) {
 fn read<T>(
     bytes: &[u8],
     piece: usize,
-    with: impl AsyncFnOnce(&mut Pieces<'_>, &mut BytesMut) -> Option<T>,
-) -> (Option<T>, usize, BytesMut) {
+    with: impl AsyncFnOnce(&mut Pieces<'_>, &mut BytesMut) -> T,
+) -> (T, usize, BytesMut) {
     let mut stream = Pieces { bytes, piece };
     let mut buffer = BytesMut::new();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let made = runtime.ok().and_then(|runtime| runtime.block_on(with(&mut stream, &mut buffer)));
+    let made = RUNTIME.with(|runtime| runtime.block_on(with(&mut stream, &mut buffer)));
     (made, bytes.len() - stream.bytes.len(), buffer)
+}
+
+thread_local! {
+    /// One for all inputs: to make one takes longer than most of these.
+    #[allow(clippy::expect_used, reason = "an oracle may panic")]
+    static RUNTIME: Runtime =
+        Builder::new_current_thread().enable_time().build().expect("a runtime without I/O");
 }
 
 /// Bytes that come in pieces, and then the end.

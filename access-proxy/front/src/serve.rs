@@ -53,15 +53,21 @@ impl Front {
         let deadline = self.options.limits.handshake;
         let first = recognise(&mut stream, &mut buffer, &self.parts.preludes, deadline).await;
         match first {
-            None => counter!("access_proxy_routed_total", "to" => "nowhere").increment(1),
-            Some(First::Http) => {
+            First::Silence => {
+                counter!("access_proxy_routed_total", "to" => "nowhere").increment(1);
+            }
+            First::Nothing => {
+                counter!("access_proxy_routed_total", "to" => "nowhere").increment(1);
+                self.unserved.note_unknown(client, self.parts.clock.now()).await;
+            }
+            First::Http => {
                 counter!("access_proxy_routed_total", "to" => "redirect").increment(1);
                 web::redirect(Prefixed::new(buffer, stream), deadline).await;
             }
-            Some(First::Tls) => {
+            First::Tls => {
                 self.serve_tls(stream, buffer, client).await;
             }
-            Some(First::Prelude(prelude)) => {
+            First::Prelude(prelude) => {
                 counter!("access_proxy_routed_total", "to" => prelude.name()).increment(1);
                 let passage = self.underway.until_end();
                 let outcome = prelude.serve(Prefixed::new(buffer, stream), client).await;

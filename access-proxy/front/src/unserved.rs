@@ -11,13 +11,9 @@ use access_core::Timestamp;
 use access_core::audit::events::{Auth, Outcome};
 use access_core::audit::{AuditSink, Durability, Text};
 use access_core::resource::{DnsResource, ResourceKind};
+use access_core::source::Rate;
 use metrics::counter;
 use tracing::{debug, info, warn};
-
-use crate::limits::Rate;
-
-/// As many of one source are written down at once, and as many a second after that.
-const RATE: (u32, u32) = (10, 1);
 
 /// Writes down who asks for what nobody serves. Names and words of one source count together.
 #[derive(Debug)]
@@ -28,7 +24,7 @@ pub(crate) struct Unserved {
 
 impl Unserved {
     pub(crate) fn new(audit: Option<Arc<dyn AuditSink>>) -> Self {
-        Self { audit, rate: Rate::new(RATE) }
+        Self { audit, rate: Rate::of_strangers_events() }
     }
 
     /// A client asked for this. It proved nothing, and may have made the name up.
@@ -64,6 +60,28 @@ impl Unserved {
         client: SocketAddr,
         now: Timestamp,
     ) {
+        self.note_words(Some(protocol), why, client, now).await;
+    }
+
+    /// A client's first words were of no protocol that is known here.
+    pub(crate) async fn note_unknown(&self, client: SocketAddr, now: Timestamp) {
+        self.note_words(
+            None,
+            "the first words are of no protocol that is served here",
+            client,
+            now,
+        )
+        .await;
+    }
+
+    async fn note_words(
+        &self,
+        proto: Option<&'static str>,
+        why: &str,
+        client: SocketAddr,
+        now: Timestamp,
+    ) {
+        let protocol = proto.unwrap_or("unknown");
         counter!("access_proxy_malformed_total", "protocol" => protocol).increment(1);
         if !self.rate.take(client.ip(), now) {
             debug!(%client, protocol, "refused: {why}");
@@ -76,7 +94,7 @@ impl Unserved {
             login: None,
             addr_remote: Some(Text::of(client)),
             server_hostname: None,
-            proto: Some(protocol.into()),
+            proto: proto.map(Into::into),
         };
         self.write(event).await;
     }

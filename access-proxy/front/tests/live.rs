@@ -253,9 +253,14 @@ async fn who_asks_for_what_nobody_serves_is_written_down() {
 async fn first_words_that_come_to_nothing_are_written_down() {
     let limits = Limits { handshake: Duration::from_millis(100), ..Limits::default() };
     let site = Site::start(FrontOptions { limits, ..FrontOptions::default() }).await;
-    for (said, why) in
-        [("USHER-", "there is no such seat"), ("USHER+", "TLS was asked for, and not begun")]
-    {
+    let unknown = "the first words are of no protocol that is served here";
+    for (said, why, proto) in [
+        ("USHER-", "there is no such seat", Some("usher")),
+        ("USHER+", "TLS was asked for, and not begun", Some("usher")),
+        ("*1\r\n$4\r\nPING\r\n", unknown, None),
+        // Too few words, and then none.
+        ("USH", unknown, None),
+    ] {
         assert_eq!(site.ask(said.as_bytes()).await, b"");
         let wait = site.sink.wait_for(|event| match event {
             access_core::audit::Event::Auth(auth) => {
@@ -266,9 +271,12 @@ async fn first_words_that_come_to_nothing_are_written_down() {
         let event = within(wait).await;
         assert!(event.event.is_by_stranger());
         let event = serde_json::to_value(&event).unwrap();
-        assert!(event["proto"] == "usher" && event["user"] == "unknown", "{event:#}");
+        assert_eq!(event["proto"].as_str(), proto, "{event:#}");
+        assert_eq!(event["user"], "unknown", "{event:#}");
         assert!(event["success"] == false && event["addr.remote"].is_string(), "{event:#}");
     }
+    // Who says nothing at all has said nothing that could be written down.
+    assert_eq!(site.ask(b"").await, b"");
     for _ in 0..15 {
         assert_eq!(site.ask(b"USHER-").await, b"");
     }

@@ -7,16 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use access_core::audit::events::{DbSessionCancel, DbSessionCancelCode, Outcome};
-use access_core::audit::{AuditSink, Durability, Text};
-use access_core::{Clock, Timestamp};
+use access_core::audit::{Durability, Text};
 use zeroize::Zeroizing;
 
+use super::Parts;
 use super::journal::Journal;
 use super::target::StopLine;
 use crate::wire::CancelRequest;
-
-/// The most refused requests of a second that leave an event each.
-const REFUSED_A_SECOND: u64 = 5;
 
 /// A session, for those who may cancel its queries.
 pub(super) struct Cancellable {
@@ -38,7 +35,6 @@ impl Cancellable {
 #[derive(Default)]
 pub(super) struct Registry {
     sessions: Mutex<HashMap<u32, Vec<Arc<Cancellable>>>>,
-    refused: Mutex<(Timestamp, u64)>,
 }
 
 /// A session is registered until this is dropped.
@@ -92,12 +88,11 @@ impl Registry {
         &self,
         request: &CancelRequest,
         client: Option<SocketAddr>,
-        audit: &Arc<dyn AuditSink>,
-        clock: &Arc<dyn Clock>,
+        parts: &Parts,
     ) -> bool {
         let addr_remote = client.map(Text::of);
         let Some(session) = self.find(request) else {
-            if self.may_tell(clock.now()) {
+            if parts.may_tell(client) {
                 let event = DbSessionCancel {
                     code: DbSessionCancelCode::Refused,
                     outcome: Outcome::failed("no session has this number and secret"),
@@ -107,7 +102,7 @@ impl Registry {
                     statement: None,
                     addr_remote,
                 };
-                if let Err(err) = audit.accept(event.into(), Durability::Soon).await {
+                if let Err(err) = parts.audit.accept(event.into(), Durability::Soon).await {
                     tracing::warn!(%err, "a refused cancel could not be recorded");
                 }
             }
@@ -130,16 +125,6 @@ impl Registry {
         };
         session.journal.note(event(outcome)).await;
         done.is_ok()
-    }
-
-    /// A flood of guesses leaves a few events a second; the sink itself bounds those of strangers.
-    fn may_tell(&self, now: Timestamp) -> bool {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.as_secs() != refused.0.as_secs() {
-            *refused = (now, 0);
-        }
-        refused.1 += 1;
-        refused.1 <= REFUSED_A_SECOND
     }
 }
 

@@ -14,6 +14,10 @@ use crate::wire::{Failure, sqlstate};
 /// As many different commands of one text are remembered as asked.
 const MOST_REMEMBERED: usize = 15;
 
+/// After so many decisions over one text others of the runtime are served: a text of a megabyte can
+/// ask for hundreds of thousands.
+const AT_ONCE: usize = 64;
+
 /// Asks the gate on behalf of one session.
 pub(super) struct Judge {
     pub(super) gate: Arc<Gate>,
@@ -39,6 +43,7 @@ impl Judge {
             Question::Statement { text, whole } => {
                 // A text of a hundred thousand statements has few commands.
                 let mut asked: Vec<(Cow<'static, str>, bool)> = Vec::new();
+                let mut decisions = 0;
                 for statement in statements(text) {
                     self.careful |= statement.unsafe_encoding;
                     // What a reset goes back to is what the session started with: read only.
@@ -49,6 +54,10 @@ impl Judge {
                             self.ask(command.clone(), writes).await?;
                             asked.truncate(MOST_REMEMBERED);
                             asked.push((command, writes));
+                            decisions += 1;
+                            if decisions % AT_ONCE == 0 {
+                                tokio::task::yield_now().await;
+                            }
                         }
                     }
                 }

@@ -19,6 +19,7 @@ use access_core::credentials::TargetCredentials;
 use access_core::protocol::{Incoming, Protocol};
 use access_core::reach::Reach;
 use access_core::recording::Recorder;
+use access_core::source::Rate;
 use access_core::{Clock, Gate, ResourceKind};
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
@@ -28,7 +29,7 @@ use crate::error::PostgresError;
 use crate::observer::DatabaseObserver;
 use crate::options::PostgresOptions;
 use crate::tls::ALPN_POSTGRESQL;
-use crate::wire::CancelRequest;
+use crate::wire::{CancelRequest, Failure};
 use account::Accounts;
 use cancel::Registry;
 pub(crate) use target::{greet_in_clear, greet_secured};
@@ -53,6 +54,8 @@ pub(crate) struct Parts {
     registry: Arc<Registry>,
     accounts: Arc<Accounts>,
     observer: Option<Arc<dyn DatabaseObserver>>,
+    /// How many events those leave who have proved nothing.
+    strangers: Rate,
     /// What sessions have left to be done.
     left: TaskTracker,
 }
@@ -95,6 +98,14 @@ impl PostgresServer {
         &self.parts.audit
     }
 
+    pub(crate) async fn note_refused(&self, refused: &Refused<'_>, failure: &Failure) {
+        self.parts.note_refused(refused, failure).await;
+    }
+
+    pub(crate) fn may_tell(&self, client: Option<SocketAddr>) -> bool {
+        self.parts.may_tell(client)
+    }
+
     /// Has the query of a session cancelled, as a client asks that came without TLS; see
     /// [`prelude::open`](crate::prelude::open). Returns when the database has been told, with
     /// whether it was: the client is not to know.
@@ -105,9 +116,21 @@ impl PostgresServer {
 
 impl Parts {
     async fn cancel(&self, request: &CancelRequest, client: Option<SocketAddr>) -> bool {
-        let done = self.registry.cancel(request, client, &self.audit, &self.clock);
+        let done = self.registry.cancel(request, client, self);
         let in_time = tokio::time::timeout(self.options.connect_deadline, done);
         in_time.await.unwrap_or(false)
+    }
+
+    /// Writes down what was refused; of strangers as often as they may have it.
+    async fn note_refused(&self, refused: &Refused<'_>, failure: &Failure) {
+        if refused.who.is_some() || self.may_tell(refused.client_addr) {
+            refused.record(&self.audit, failure).await;
+        }
+    }
+
+    /// Whether another event may tell of what somebody did there who has proved nothing.
+    fn may_tell(&self, client: Option<SocketAddr>) -> bool {
+        self.strangers.take(client, self.clock.now())
     }
 }
 
@@ -193,6 +216,7 @@ impl PostgresServerBuilder {
             registry: Arc::default(),
             accounts: Arc::default(),
             observer: self.observer,
+            strangers: Rate::of_strangers_events(),
             left: TaskTracker::new(),
         };
         Ok(PostgresServer { parts: Arc::new(parts) })

@@ -85,7 +85,7 @@ async fn admit(parts: &Arc<Parts>, connection: Incoming) -> Option<(Box<Session>
                 resource: &resource,
                 client_addr,
             };
-            refused.record(&parts.audit, &failure).await;
+            parts.note_refused(&refused, &failure).await;
             refuse(stream, &failure).await;
             return None;
         }

@@ -58,7 +58,7 @@ pub(crate) struct Refused<'a> {
 
 impl Refused<'_> {
     /// Writes it down. It is refused whether that can be done or not.
-    pub(crate) async fn record(&self, audit: &Arc<dyn AuditSink>, failure: &Failure) {
+    pub(super) async fn record(&self, audit: &Arc<dyn AuditSink>, failure: &Failure) {
         let event = Auth {
             outcome: Outcome::failed(failure.message.as_str()),
             user: self.who.unwrap_or("unknown").into(),

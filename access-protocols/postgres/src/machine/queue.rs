@@ -137,8 +137,9 @@ pub(super) struct Queue {
     answered: bool,
     /// The server leaves out what comes, until Sync.
     skipping: bool,
-    /// What was skipped since the last call.
+    /// What was skipped since the last call, and about how much memory that takes.
     skipped: Vec<Note>,
+    skipped_size: usize,
     numbered: u64,
     untold: usize,
     /// How many at the front have been told.
@@ -168,6 +169,10 @@ impl Queue {
         if self.skipping {
             if kind != Kind::Sync {
                 if let Some(number) = number {
+                    if self.skipped.is_empty() {
+                        self.skipped_size = 0;
+                    }
+                    self.skipped_size += what.as_ref().map_or(0, What::size);
                     let outcome = Some(Outcome { skipped: true, ..Outcome::default() });
                     self.skipped.push(Note { number, sent: now, what, outcome });
                 }
@@ -380,7 +385,8 @@ impl Queue {
     }
 
     pub(super) fn wants_telling(&self) -> bool {
-        self.untold > MAX_UNTOLD || self.skipped.len() > MAX_WAITING
+        let skipped = self.skipped.len() > MAX_WAITING || self.skipped_size > MAX_UNTOLD;
+        self.untold > MAX_UNTOLD || (skipped && !self.skipped.is_empty())
     }
 
     pub(super) fn is_full(&self) -> bool {

@@ -168,17 +168,15 @@ impl Machine {
     }
 
     fn error(&mut self, error: Reported, notes: &mut Vec<Note>) -> Passes {
-        let Some(entry) = self.queue.head() else {
-            if error.is_fatal() {
-                self.server.last_words = Some(error.to_string());
-            }
-            return Passes::Yes;
-        };
-        let kind = entry.kind;
-        if error.is_fatal() {
-            self.server.last_words = Some(error.to_string());
+        let fatal = error.is_fatal();
+        if fatal {
+            let told = error.clone();
+            let told = if self.watch.redact { told.without_message() } else { told };
+            self.server.last_words = Some(told.to_string());
         }
-        let instead = if error.is_fatal() { None } else { self.queue.take_refusal() };
+        let Some(entry) = self.queue.head() else { return Passes::Yes };
+        let kind = entry.kind;
+        let instead = if fatal { None } else { self.queue.take_refusal() };
         let progress = self.queue.progress();
         let error = match &instead {
             Some(instead) => {

@@ -447,3 +447,39 @@ proptest! {
         prop_assert_eq!(talk(&cuts), talk(&[usize::MAX]));
     }
 }
+
+/// What the server leaves out, after something failed, is bounded like what it has not answered.
+#[test]
+fn a_flood_of_what_is_skipped_is_told_before_it_fills_memory() {
+    let mut machine = Machine::new(Watch::default());
+    let (mut out, mut notes) = (Out::default(), Vec::new());
+    let mut say = |machine: &mut Machine, bytes: Vec<u8>| {
+        let mut buf = BytesMut::from(&bytes[..]);
+        loop {
+            match machine.client(&mut buf, &mut out, NOW).unwrap() {
+                Step::Judge => machine.allow(),
+                step => break step,
+            }
+        }
+    };
+    assert_eq!(say(&mut machine, parse("slect")), Step::More);
+    let mut failed = BytesMut::from(&error("42601")[..]);
+    machine.server(&mut failed, &mut Out::default(), &mut notes).unwrap();
+    let long = "x".repeat(60_000);
+    let said = (1..).take_while(|_| say(&mut machine, parse(&long)) == Step::More).count();
+    assert!((10..40).contains(&said), "{said} of 60 KB each");
+    machine.tell(&mut notes);
+    assert_eq!(notes.iter().filter(|note| note.what.is_some()).count(), said + 1);
+    assert_eq!(say(&mut machine, parse(&long)), Step::More, "it goes on");
+}
+
+#[test]
+fn last_words_are_redacted_like_all_that_the_server_says() {
+    for (redact, told) in [(false, "57P01: as told"), (true, "57P01: not shown")] {
+        let mut machine = Machine::new(Watch { redact, ..Watch::default() });
+        let fatal = encode::error_response(&Failure::fatal("57P01", "as told"));
+        let mut buf = BytesMut::from(&fatal[..]);
+        machine.server(&mut buf, &mut Out::default(), &mut Vec::new()).unwrap();
+        assert_eq!(machine.last_words(), Some(told));
+    }
+}

@@ -198,6 +198,9 @@ const BY_WORDS: &[(&str, &str, &str)] = &[
     ("ABORT", "", "ROLLBACK"),
     ("START", "TRANSACTION", "START TRANSACTION"),
     ("SET", "CONSTRAINTS", "SET CONSTRAINTS"),
+    // CockroachDB; these are no settings of the session.
+    ("SET", "CLUSTER", "SET CLUSTER SETTING"),
+    ("RESET", "CLUSTER", "RESET CLUSTER SETTING"),
     ("SET", "", "SET"),
     ("SHOW", "", "SHOW"),
     ("COPY", "", "COPY"),

@@ -44,6 +44,7 @@ pub(super) struct Sketch<'a> {
     read_write: bool,
     read_only_setting: bool,
     set_config: bool,
+    settings_table: bool,
     encoding: bool,
     unsafe_encoding: bool,
 }
@@ -223,7 +224,9 @@ impl<'a> Sketch<'a> {
     fn setting(&mut self, name: &[u8]) {
         self.read_only_setting |= name.eq_ignore_ascii_case(b"default_transaction_read_only")
             || name.eq_ignore_ascii_case(b"transaction_read_only");
-        let names = name.eq_ignore_ascii_case(b"names") && self.head_len == 2;
+        // `SET NAMES`, and `SET LOCAL NAMES`.
+        let names = name.eq_ignore_ascii_case(b"names") && matches!(self.head_len, 2 | 3);
+        self.settings_table |= name.eq_ignore_ascii_case(b"pg_settings");
         if names || name.eq_ignore_ascii_case(b"client_encoding") {
             self.encoding = true;
         }
@@ -298,8 +301,10 @@ impl<'a> Sketch<'a> {
             writes,
             lifts_read_only: lifts || reset,
             by_reset: reset && !lifts,
-            unsafe_encoding: self.unsafe_encoding && (set || alter || self.set_config)
-                || self.set_config,
+            // To update `pg_settings` is to call `set_config`.
+            unsafe_encoding: self.unsafe_encoding && (set || alter)
+                || self.set_config
+                || self.settings_table && writes,
         }
     }
 

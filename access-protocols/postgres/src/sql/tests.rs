@@ -90,6 +90,9 @@ fn commands_have_the_servers_names() {
         ("rollback prepared 'x'", "ROLLBACK PREPARED"),
         ("truncate t", "TRUNCATE TABLE"),
         ("lock t", "LOCK TABLE"),
+        ("set cluster setting a.b = 1", "SET CLUSTER SETTING"),
+        ("reset cluster setting a.b", "RESET CLUSTER SETTING"),
+        ("set constraints all deferred", "SET CONSTRAINTS"),
         ("frobnicate t", "FROBNICATE"),
         ("caf\u{e9} t", "UNKNOWN"),
         ("'x'", "UNKNOWN"),
@@ -238,6 +241,9 @@ fn what_lifts_a_restriction_is_found() {
     ] {
         assert!(!statements(text).next().unwrap().lifts_read_only, "{text}");
     }
+    for text in ["set cluster setting a.b = 1", "reset cluster setting a.b"] {
+        assert!(statements(text).next().unwrap().writes, "{text}");
+    }
     for (text, expected) in [
         ("set client_encoding to 'SJIS'", true),
         ("set names big5", true),
@@ -245,6 +251,12 @@ fn what_lifts_a_restriction_is_found() {
         ("set session client_encoding = E'UTF8'", true),
         ("set client_encoding to 'UTF8'", false),
         ("set names 'latin1'", false),
+        ("set session names 'SJIS'", true),
+        ("set local names gbk", true),
+        ("set session names 'utf8'", false),
+        ("update pg_settings set setting = 'SJIS' where name like 'client_enc%'", true),
+        ("update \"pg_settings\" set setting = 'SJIS'", true),
+        ("select * from pg_settings", false),
         ("set client_encoding to default", false),
         ("select names from t", false),
     ] {

@@ -12,6 +12,7 @@
 
 pub mod pg;
 pub mod pki;
+pub mod script;
 
 use std::net::SocketAddr;
 use std::process::{Output, Stdio};

@@ -1,9 +1,10 @@
 //! How many clients may be here at once that have not authenticated yet.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use access_core::source::Source;
 use metrics::gauge;
 
 /// Bounds what strangers can take, so that there is room left for those who are none.
@@ -17,14 +18,14 @@ pub struct Strangers {
 #[derive(Debug, Default)]
 struct Here {
     all: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<Source, usize>,
 }
 
 /// A stranger's place, free again when this is dropped.
 #[derive(Debug)]
 pub struct StrangersPlace {
     of: Arc<Strangers>,
-    address: Option<IpAddr>,
+    address: Option<Source>,
 }
 
 impl Strangers {
@@ -41,7 +42,7 @@ impl Strangers {
         self: &Arc<Self>,
         from: Option<SocketAddr>,
     ) -> Result<StrangersPlace, &'static str> {
-        let address = from.map(|from| network(from.ip()));
+        let address = from.map(|from| Source::from(from.ip()));
         let mut here = self.lock();
         if here.all >= self.most {
             return Err("too many clients that have not authenticated");
@@ -76,14 +77,6 @@ impl Drop for StrangersPlace {
             }
         }
         gauge!("access_agent_unauthenticated_streams").decrement(1);
-    }
-}
-
-/// What one client has: an address, or with IPv6 a network of 64 bits.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
