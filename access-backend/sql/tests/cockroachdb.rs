@@ -151,6 +151,34 @@ async fn a_refused_commit_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_waits_for_nothing_but_its_conditions() {
+    let roach = Roach::start().await;
+    let store = open(&roach).await;
+    let batch = |value: &str| {
+        Batch::new()
+            .then(Operation::Put(item("/a", value)))
+            .then(Operation::Put(item("/b", value)))
+            .then(Operation::Delete(key("/c")))
+    };
+    // A client that waited for an answer in between would wait for ever.
+    roach.faults.together.store(true, Ordering::SeqCst);
+    let written = tokio::time::timeout(DEADLINE, async {
+        let first = store.batch(batch("1")).await?;
+        let second = store.batch(batch("2").when(Condition::revision(key("/a"), first))).await?;
+        let refused = store.batch(batch("3").when(Condition::revision(key("/a"), first))).await;
+        assert_eq!(refused, Err(Error::ConditionFailed { index: 0 }));
+        // What is refused at the end is begun anew.
+        roach.faults.conflicts.store(2, Ordering::SeqCst);
+        let third = store.batch(batch("4")).await?;
+        assert!(third != second);
+        Ok::<_, Error>(third)
+    });
+    let revision = written.await.expect("it waits for what comes with the end").unwrap();
+    assert_eq!(store.stats().retries, 2);
+    assert_eq!(store.get(&key("/b")).await.unwrap().unwrap().revision, revision);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_commit_without_an_answer_is_looked_up() {
     let roach = Roach::start().await;
     let store = open(&roach).await;

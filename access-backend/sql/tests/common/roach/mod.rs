@@ -83,6 +83,8 @@ pub struct Faults {
     pub nearby: Mutex<Option<&'static str>>,
     /// Change feeds are switched off.
     pub no_rangefeeds: AtomicBool,
+    /// What is said within a transaction is answered with its end, or with its conditions.
+    pub together: AtomicBool,
 }
 
 /// The server; it ends with its runtime.
@@ -124,6 +126,7 @@ impl Roach {
                     statements: BTreeMap::new(),
                     portal: None,
                     tx: Tx::None,
+                    asked: false,
                     out: BytesMut::new(),
                 };
                 tokio::spawn(session.serve());
@@ -162,6 +165,8 @@ struct Session {
     statements: BTreeMap<String, String>,
     portal: Option<(String, Vec<Option<Bytes>>)>,
     tx: Tx,
+    /// The answer that comes next is one that the transaction depends on.
+    asked: bool,
     out: BytesMut,
 }
 
@@ -247,6 +252,7 @@ impl Session {
                 }
                 b'E' => {
                     let Some((text, params)) = self.portal.take() else { return Err(Cut) };
+                    self.asked |= text.starts_with("SELECT min(c.i)");
                     match self.execute(&text, &params).await? {
                         Ok((rows, count)) => {
                             for row in rows {
