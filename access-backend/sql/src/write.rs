@@ -65,6 +65,36 @@ impl Op {
         }
     }
 
+    /// A row that the write puts an end to as it is, and the revision that it demands of that.
+    pub(crate) fn replaced(&self) -> Option<(&Key, Revision)> {
+        match self {
+            Self::Update(NewItem { key, .. }, expected)
+            | Self::DeleteIf(key, expected)
+            | Self::KeepAlive { key, expected: Some(expected), .. } => Some((key, *expected)),
+            Self::Batch(batch) => batch.conditions.iter().find_map(|condition| {
+                let written = || batch.operations.iter().any(|write| *write.key() == condition.key);
+                match condition.expect {
+                    Expect::Revision(expected) if written() => Some((&condition.key, expected)),
+                    _ => None,
+                }
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whether it would delete this row, were that there.
+    pub(crate) fn deletes(&self, key: &Key) -> bool {
+        match self {
+            Self::Delete(own) | Self::DeleteIf(own, _) => own == key,
+            Self::DeleteRange(range) => range.contains(key),
+            Self::Batch(batch) => batch
+                .operations
+                .iter()
+                .any(|write| matches!(write, Operation::Delete(own) if own == key)),
+            _ => false,
+        }
+    }
+
     /// Sends it, as one transaction.
     pub(crate) async fn send(
         &self,

@@ -5,6 +5,7 @@
 mod events;
 mod golden;
 mod rows;
+mod sessions;
 mod values;
 mod wire;
 
@@ -71,6 +72,10 @@ pub struct Faults {
     pub cuts_after_commit: AtomicU64,
     /// Commits before which the connection is cut.
     pub cuts_before_commit: AtomicU64,
+    /// Commits before which the connection is cut, and which are done later, by a session that lives on for a while.
+    pub late_commits: AtomicU64,
+    /// Sessions whose connections are gone stay.
+    pub sessions_stay: AtomicBool,
     /// Feeds resolve nothing.
     pub stalled: AtomicBool,
     /// Feeds resolve the same moment again and again.
@@ -100,6 +105,7 @@ struct Shared {
     committed: watch::Sender<u64>,
     /// Every statement that was sent, once.
     said: Mutex<Vec<String>>,
+    sessions: sessions::Sessions,
     feeds: AtomicU64,
 }
 
@@ -114,6 +120,7 @@ impl Roach {
             faults: faults.clone(),
             committed: watch::Sender::new(0),
             said: Mutex::default(),
+            sessions: sessions::Sessions::default(),
             feeds: AtomicU64::new(0),
         });
         let serving = shared.clone();
@@ -121,6 +128,7 @@ impl Roach {
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
                 let session = Session {
+                    id: serving.sessions.begin(),
                     shared: serving.clone(),
                     stream,
                     statements: BTreeMap::new(),
@@ -160,6 +168,7 @@ enum Tx {
 }
 
 struct Session {
+    id: String,
     shared: Arc<Shared>,
     stream: TcpStream,
     statements: BTreeMap<String, String>,
@@ -186,6 +195,11 @@ fn take(counter: &AtomicU64) -> bool {
 impl Session {
     async fn serve(mut self) {
         let _cut = self.run().await;
+        if let Tx::Open(db, before, _) = &mut self.tx {
+            db.tables = std::mem::take(before);
+        }
+        self.tx = Tx::None;
+        self.shared.sessions.end(&self.id);
     }
 
     async fn run(&mut self) -> Result<(), Cut> {
@@ -320,6 +334,13 @@ impl Session {
                 db.tables = before;
                 return Err(Cut);
             }
+            if take(&faults.late_commits) {
+                let tables = std::mem::replace(&mut db.tables, before);
+                let late =
+                    written.keys.into_iter().map(|key| (tables.rows.get(&key).cloned(), key));
+                self.shared.sessions.linger(&self.id, late.map(|(row, key)| (key, row)).collect());
+                return Err(Cut);
+            }
         }
         let wall = db.tick();
         for key in &written.keys {
@@ -361,7 +382,13 @@ impl Session {
             }
             "SELECT version()" => self.texts(&[&["CockroachDB CCL v25.2.0 (a stand-in)"]]),
             _ if text.contains("FROM [SHOW session_id]") => {
-                self.texts(&[&["18ab", "", "false"]]);
+                let id = self.id.clone();
+                self.texts(&[&[&id, "", "false"]]);
+            }
+            _ if text.contains("[SHOW ALL CLUSTER SESSIONS]") => {
+                let id = text.split('\'').nth(1).unwrap();
+                let there = self.shared.is_there(id).await;
+                self.texts(if there { &[&["1"]] } else { &[] });
             }
             _ if text.contains("information_schema") => {
                 let columns = [
