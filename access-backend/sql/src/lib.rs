@@ -36,7 +36,7 @@
 //! | --- | --- | --- | --- |
 //! | the conformance suite of rows and watches | in the tests | in the tests | where `ACCESS_TEST_COCKROACHDB_URL` is set |
 //! | the suite of events | in the tests | in the tests | where it is set |
-//! | linearizability while connections are cut and clients killed | in the tests | in the tests, of single keys | no |
+//! | linearizability while connections are cut and clients killed | in the tests | in the tests | no |
 //! | an end in the middle of a commit, 40001, feeds that stall | in the tests (no feeds there) | in the tests | no |
 //! | moving a store in and out | in the tests | no | no |
 //! | regions, lists from nearby copies, the TTL of events | not there | in the tests, as far as they are sent | no |

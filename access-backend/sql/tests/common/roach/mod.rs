@@ -68,6 +68,8 @@ impl Written {
 pub struct Faults {
     /// Commits that are refused with 40001.
     pub conflicts: AtomicU64,
+    /// Notes of the tables' version that are refused with 40001.
+    pub version_conflicts: AtomicU64,
     /// Commits after which the connection is cut instead of an answer.
     pub cuts_after_commit: AtomicU64,
     /// Commits before which the connection is cut.
@@ -361,6 +363,12 @@ impl Session {
             self.error("42601", &format!("tests/golden does not have: {text}"));
             return Ok(());
         }
+        let notes =
+            text.starts_with("UPDATE backend_version") || text.starts_with("INSERT INTO backend");
+        if notes && take(&self.shared.faults.version_conflicts) {
+            self.error("40001", "restart transaction: WriteTooOldError");
+            return Ok(());
+        }
         match text {
             "BEGIN" => self.begin().await,
             "BEGIN READ ONLY" => {
@@ -440,7 +448,8 @@ impl Session {
             }
             _ if text.starts_with("UPDATE backend_version") => {
                 let to = text.split_whitespace().nth(5).and_then(|to| to.parse().ok());
-                self.shared.db.lock().await.version = to;
+                let version = &mut self.shared.db.lock().await.version;
+                *version = to.max(*version);
             }
             "SELECT version FROM backend_version" => {
                 let version = self.shared.db.lock().await.version.unwrap_or(0).to_string();
