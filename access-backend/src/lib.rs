@@ -112,7 +112,7 @@ mod watch;
 
 pub use backend::{
     Backend, Capabilities, Health, MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Page, Report, StoreRegion,
-    read_all,
+    read_all, read_all_lately,
 };
 pub use batch::{Batch, Condition, Expect, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Operation};
 pub use clock::{Clock, ManualClock, SystemClock, UnixMillis};

@@ -266,6 +266,6 @@ impl Shared {
 }
 
 /// Whether table or database were not there yet at the moment that is asked for.
-fn is_too_young(error: &tokio_postgres::Error) -> bool {
+pub(crate) fn is_too_young(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| matches!(code.code(), "42P01" | "3D000"))
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use access_backend::conformance::{run, run_events, run_one};
 use access_backend::{
-    Backend, Batch, Clock, Condition, Error, EventStore, ManualClock, Operation, Position, Prefix,
-    StoredEvent, SystemClock, UnixMillis, Watch, WatchEvent,
+    Backend, Batch, Clock, Condition, Error, EventQuery, EventStore, ManualClock, Operation,
+    Position, Prefix, StoredEvent, SystemClock, UnixMillis, Watch, WatchEvent,
 };
 use access_backend_sql::{ConnString, Engine, Regions, Retention, Sql, SqlOptions, Survive};
 use common::cutter::Cutter;
@@ -417,15 +417,32 @@ async fn old_lists_are_read_nearby_and_events_expire_by_the_table() {
     *roach.faults.nearby.lock().unwrap() = Some("42P01");
     let page = store.range_lately(&access_backend::KeyRange::all(), 10, None).await.unwrap();
     assert_eq!(page.items.len(), 1);
+    let event = StoredEvent {
+        writer: "w".into(),
+        seq: 1,
+        time: UnixMillis(1),
+        name: "n".into(),
+        user: None,
+        json: "{}".into(),
+    };
+    store.append(vec![event]).await.unwrap();
+    let past = EventQuery { to: Some(UnixMillis(2)), limit: 10, ..EventQuery::default() };
+    assert_eq!(store.search(&past).await.unwrap().events.len(), 1);
     *roach.faults.nearby.lock().unwrap() = Some("XX000");
     let error = store.range_lately(&access_backend::KeyRange::all(), 10, None).await.unwrap_err();
+    assert!(error.to_string().contains("no such copy"), "{error}");
+    let error = store.search(&past).await.unwrap_err();
     assert!(error.to_string().contains("no such copy"), "{error}");
     *roach.faults.nearby.lock().unwrap() = None;
     let page = store.range_lately(&access_backend::KeyRange::all(), 10, None).await.unwrap();
     assert_eq!(page.items.len(), 1);
+    assert_eq!(store.search(&past).await.unwrap().events.len(), 1);
     let said = roach.said();
     let heard = |part: &str| said.iter().any(|text| text.contains(part));
-    assert!(heard("FROM kv AS OF SYSTEM TIME follower_read_timestamp() WHERE"), "{said:?}");
+    for table in ["kv", "events", "event_blocks"] {
+        let text = format!("FROM {table} AS OF SYSTEM TIME follower_read_timestamp() WHERE");
+        assert!(heard(&text), "{said:?}");
+    }
     assert!(heard("INTERVAL ''90 days''") && heard("ttl_job_cron = '5 4 * * *'"), "{said:?}");
 }
 

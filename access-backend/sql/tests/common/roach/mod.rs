@@ -234,7 +234,7 @@ impl Session {
                 b'P' => {
                     let (name, text) = (string(&mut body), string(&mut body));
                     let refused = *self.shared.faults.nearby.lock().unwrap();
-                    if let Some(code) = refused.filter(|_| text.contains("FROM kv AS OF SYSTEM")) {
+                    if let Some(code) = refused.filter(|_| text.contains(" AS OF SYSTEM TIME ")) {
                         skipping = true;
                         self.error(code, "no such copy");
                     } else if self.shared.hear(&text) {
