@@ -116,8 +116,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// [`Error::Invalid`] where there is no prefix.
     async fn watch(&self, prefixes: &[Prefix], from: Option<Position>) -> Result<Watch, Error>;
 
-    /// Deletes up to `limit` expired rows, tells watchers, and says how many there were. Engines also do so by
-    /// themselves unless told otherwise; reads never depend on it.
+    /// Deletes up to `limit` expired rows, tells watchers, and says how many there were. Somebody has to call it now and
+    /// then, or they stay; reads never depend on it.
     ///
     /// # Errors
     /// Those of the storage.
