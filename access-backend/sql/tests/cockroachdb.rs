@@ -399,6 +399,12 @@ async fn regions_are_set_and_reported() {
     let names: Vec<_> = report.regions.iter().map(|region| region.name.as_str()).collect();
     assert_eq!(names, ["us-east1", "europe-west1", "us-west1"]);
     assert!(report.regions[0].primary && report.regions[2].secondary);
+    // A user who may not see them sees the rest.
+    roach.faults.no_admin.store(true, Ordering::SeqCst);
+    let without = store.report().await.unwrap();
+    assert!(without.regions.is_empty() && without.rows == Some(1), "{without:?}");
+    let error = regions.apply(&conn, |_| panic!("nothing is done")).await.unwrap_err().to_string();
+    assert!(error.contains("only users with the admin role"), "{error}");
     assert!(report.feed_lag_ms.unwrap() < 5000 && report.version.unwrap().contains("CockroachDB"));
 }
 

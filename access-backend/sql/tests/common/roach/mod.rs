@@ -88,6 +88,8 @@ pub struct Faults {
     pub forgotten: AtomicBool,
     /// What is said of reads of copies nearby.
     pub nearby: Mutex<Option<&'static str>>,
+    /// The user is no member of the role admin.
+    pub no_admin: AtomicBool,
     /// Change feeds are switched off.
     pub no_rangefeeds: AtomicBool,
     /// What is said within a transaction is answered with its end, or with its conditions.
@@ -367,6 +369,10 @@ impl Session {
             text.starts_with("UPDATE backend_version") || text.starts_with("INSERT INTO backend");
         if notes && take(&self.shared.faults.version_conflicts) {
             self.error("40001", "restart transaction: WriteTooOldError");
+            return Ok(());
+        }
+        if text.contains("[SHOW REGIONS") && self.shared.faults.no_admin.load(Ordering::SeqCst) {
+            self.error("42501", "only users with the admin role are allowed to do that");
             return Ok(());
         }
         match text {
