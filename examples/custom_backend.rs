@@ -89,7 +89,7 @@ impl Backend for Counted {
 }
 
 async fn fresh(clock: Arc<dyn Clock>) -> Arc<Counted> {
-    let options = MemoryOptions { clock, sweep_every: None, ..MemoryOptions::default() };
+    let options = MemoryOptions { clock, ..MemoryOptions::default() };
     Arc::new(Counted { inner: Memory::new(options), writes: AtomicU64::new(0) })
 }
 

@@ -116,8 +116,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// [`Error::Invalid`] where there is no prefix.
     async fn watch(&self, prefixes: &[Prefix], from: Option<Position>) -> Result<Watch, Error>;
 
-    /// Deletes up to `limit` expired rows, tells watchers, and says how many there were. Engines also do so by
-    /// themselves unless told otherwise; reads never depend on it.
+    /// Deletes up to `limit` expired rows, tells watchers, and says how many there were. Somebody has to call it now and
+    /// then, or they stay; reads never depend on it.
     ///
     /// # Errors
     /// Those of the storage.
@@ -246,10 +246,34 @@ pub async fn read_all(
     range: &KeyRange,
     at_most: usize,
 ) -> Result<Vec<Item>, Error> {
+    read_pages(backend, range, at_most, false).await
+}
+
+/// The same for what may be some seconds old: [`Backend::range_lately`].
+///
+/// # Errors
+/// As [`read_all`].
+pub async fn read_all_lately(
+    backend: &dyn Backend,
+    range: &KeyRange,
+    at_most: usize,
+) -> Result<Vec<Item>, Error> {
+    read_pages(backend, range, at_most, true).await
+}
+
+async fn read_pages(
+    backend: &dyn Backend,
+    range: &KeyRange,
+    at_most: usize,
+    lately: bool,
+) -> Result<Vec<Item>, Error> {
     let mut items = Vec::new();
     let mut after = None;
     loop {
-        let page = backend.range(range, MAX_PAGE_ITEMS, after.as_ref()).await?;
+        let page = match lately {
+            true => backend.range_lately(range, MAX_PAGE_ITEMS, after.as_ref()).await?,
+            false => backend.range(range, MAX_PAGE_ITEMS, after.as_ref()).await?,
+        };
         items.extend(page.items);
         if items.len() > at_most {
             return Err(Error::TooLarge {

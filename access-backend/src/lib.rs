@@ -53,7 +53,9 @@
 //!   linearizable; a durable engine acknowledges only what survives a crash.
 //! * Every write, [`Backend::keep_alive`] included, gives the row a new [`Revision`]. A revision is a token for
 //!   equality and says nothing about order. A [`Position`] is a place in the stream of changes.
-//! * A row past its expiry does not exist for any operation, whether or not it has been swept yet.
+//! * A row past its expiry does not exist for any operation, whether or not it has been swept yet. Engines sweep nothing by
+//!   themselves: whoever has one open calls [`Backend::sweep`] now and then, and [`EventStore::delete_before`]; of several
+//!   processes on one store best the one that holds a [`Lease`].
 //! * A future that was dropped may still have written: cancelling is not undoing.
 //!
 //! # Writing a third engine
@@ -78,7 +80,7 @@
 //!     use access_backend::{Clock, Memory, MemoryOptions};
 //!
 //!     async fn fresh(clock: Arc<dyn Clock>) -> Arc<Memory> {
-//!         Arc::new(Memory::new(MemoryOptions { clock, sweep_every: None, ..MemoryOptions::default() }))
+//!         Arc::new(Memory::new(MemoryOptions { clock, ..MemoryOptions::default() }))
 //!     }
 //!     access_backend::conformance_tests!(fresh); // one #[test] for each check
 //! }
@@ -106,13 +108,12 @@ mod memory;
 pub mod migrate;
 mod page;
 mod sqlite;
-mod sweeper;
 mod token;
 mod watch;
 
 pub use backend::{
     Backend, Capabilities, Health, MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Page, Report, StoreRegion,
-    read_all,
+    read_all, read_all_lately,
 };
 pub use batch::{Batch, Condition, Expect, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Operation};
 pub use clock::{Clock, ManualClock, SystemClock, UnixMillis};

@@ -176,13 +176,9 @@ async fn compare(steps: Vec<Step>) {
     let dir =
         tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(UnixMillis(0)));
-    let memory = Memory::new(MemoryOptions {
-        clock: clock.clone(),
-        sweep_every: None,
-        ..MemoryOptions::default()
-    });
+    let memory = Memory::new(MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() });
     let options = SqliteOptions::new(dir.path().join("state.db"));
-    let options = SqliteOptions { clock: clock.clone(), sweep_every: None, ..options };
+    let options = SqliteOptions { clock: clock.clone(), ..options };
     let sqlite = Sqlite::open(options).await.unwrap();
     let mut one = Driver::new(Arc::new(memory));
     let mut two = Driver::new(Arc::new(sqlite));

@@ -25,7 +25,7 @@ impl Clock for Virtual {
 }
 
 fn store(clock: Arc<dyn Clock>) -> Arc<Memory> {
-    Arc::new(Memory::new(MemoryOptions { clock, sweep_every: None, ..MemoryOptions::default() }))
+    Arc::new(Memory::new(MemoryOptions { clock, ..MemoryOptions::default() }))
 }
 
 fn key(name: &str) -> Key {

@@ -14,17 +14,12 @@ use access_backend::{
 use moving::*;
 
 fn memory(name: &str, clock: &Arc<ManualClock>) -> Place {
-    let options =
-        MemoryOptions { clock: clock.clone(), sweep_every: None, ..MemoryOptions::default() };
+    let options = MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() };
     Place::new(Arc::new(Memory::new(options)), name)
 }
 
 fn sqlite_options(dir: &tempfile::TempDir, clock: &Arc<ManualClock>) -> SqliteOptions {
-    SqliteOptions {
-        clock: clock.clone(),
-        sweep_every: None,
-        ..SqliteOptions::new(dir.path().join("data/state.db"))
-    }
+    SqliteOptions { clock: clock.clone(), ..SqliteOptions::new(dir.path().join("data/state.db")) }
 }
 
 async fn sqlite(dir: &tempfile::TempDir, clock: &Arc<ManualClock>) -> Arc<Sqlite> {

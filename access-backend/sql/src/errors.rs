@@ -52,7 +52,11 @@ pub(crate) fn judge(conn: &ConnString, error: &tokio_postgres::Error) -> Failure
         "53100" => Failure::Busy(unavailable(&format!(
             "{conn}: the server's disk is full ({said}); free some space there"
         ))),
-        "57014" | "55P03" => Failure::Busy(unavailable(&format!("{conn}: {said}"))),
+        "57014" | "55P03" => Failure::Busy(unavailable(&format!(
+            "{conn}: {said}: a statement has 30 s there, and waits 10 s for a lock; look in pg_stat_activity, or \
+             in CockroachDB's SHOW SESSIONS, who else works on the database that {} leads to, and at its load",
+            conn.setting()
+        ))),
         "28P01" | "28000" => wrong(format!(
             "the database refuses the user {user} ({said}); check user and password, sslcert and \
              sslkey, and what the server's pg_hba.conf says of them"

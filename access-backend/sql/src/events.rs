@@ -14,7 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::Engine;
 use crate::statements::cockroachdb::LATELY;
 use crate::statements::{SEARCH, SEARCH_BLOCKS};
-use crate::store::{Shared, repeat};
+use crate::store::{Shared, is_too_young, repeat};
 use crate::types::column;
 
 /// How many blocks of a search are read at once: most pages need no more than one or two.
@@ -109,13 +109,30 @@ pub(crate) async fn search(
 ) -> Result<EventPage, Error> {
     // What comes late, days after it happened, may be missed by some seconds more.
     let past = query.to.is_some_and(|to| to < shared.now().minus(SETTLED));
-    let lately = match shared.options.engine {
-        Engine::CockroachDb if past => LATELY,
-        _ => "",
-    };
+    if past && shared.options.engine == Engine::CockroachDb {
+        match found(shared, query, limit, LATELY).await? {
+            Some(page) => return Ok(page),
+            None => tracing::debug!("the tables of events are too young for copies nearby"),
+        }
+    }
+    let page = found(shared, query, limit, "").await?;
+    page.ok_or_else(|| crate::types::altered("there are no events"))
+}
+
+/// What is found now, or lately; `None` where the tables were not there yet at the moment that is asked for.
+async fn found(
+    shared: &Shared,
+    query: &EventQuery,
+    limit: usize,
+    lately: &'static str,
+) -> Result<Option<EventPage>, Error> {
+    let early = |error: &tokio_postgres::Error| !lately.is_empty() && is_too_young(error);
     let (text, values) = statement(query, limit, lately);
-    let mut page = repeat!(shared, conn => {
-        let rows = conn.client.query_typed_raw(&text, typed(&values)).await?;
+    let page = repeat!(shared, conn => {
+        let rows = match conn.client.query_typed_raw(&text, typed(&values)).await {
+            Err(error) if early(&error) => return Ok(Ok(None)),
+            rows => rows?,
+        };
         futures::pin_mut!(rows);
         let mut page = PageOfEvents::new(query, limit);
         while let Some(row) = rows.try_next().await? {
@@ -129,25 +146,30 @@ pub(crate) async fn search(
                 break;
             }
         }
-        Ok(Ok(page))
+        Ok(Ok(Some(page)))
     })?;
+    let Some(mut page) = page else { return Ok(None) };
     let mut after = None;
     loop {
         let (text, values) = statement_of_blocks(query, after.as_ref(), lately);
-        let rows: Vec<Row> = repeat!(shared, conn => {
-            let rows = conn.client.query_typed_raw(&text, typed(&values)).await?;
-            rows.try_collect().await.map(Ok)
+        let rows: Option<Vec<Row>> = repeat!(shared, conn => {
+            let rows = match conn.client.query_typed_raw(&text, typed(&values)).await {
+                Err(error) if early(&error) => return Ok(Ok(None)),
+                rows => rows?,
+            };
+            rows.try_collect().await.map(|rows| Ok(Some(rows)))
         })?;
+        let Some(rows) = rows else { return Ok(None) };
         for row in &rows {
             let at = EventCursor::new(UnixMillis(column(row, 3)?), writer(row, 0)?, seq(row, 1)?);
             if page.is_closed_for(at.time()) {
-                return Ok(page.finish());
+                return Ok(Some(page.finish()));
             }
             page.open(at.writer(), column(row, 2)?).map_err(crate::types::altered)?;
             after = Some(at);
         }
         if rows.len() < BLOCKS {
-            return Ok(page.finish());
+            return Ok(Some(page.finish()));
         }
     }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use access_backend::{Error, Report, StoreRegion};
 use tokio::time::Instant;
 use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::error::SqlState;
 
 use crate::Engine;
+use crate::conn::BoundedError;
 use crate::pool::BANNER;
 use crate::schema::{self, VERSION};
 use crate::statements::cockroachdb::{self, regions};
@@ -33,7 +35,8 @@ pub(crate) async fn report(shared: &Arc<Shared>) -> Result<Report, Error> {
         ..Report::default()
     };
     if shared.options.engine == Engine::CockroachDb {
-        for row in schema::rows(&simple(shared, regions::OF_DATABASE).await?) {
+        // CockroachDB shows them to members of its role admin alone.
+        for row in schema::rows(&shown(shared, regions::OF_DATABASE).await?) {
             let [name, primary, secondary] = row.as_slice() else { continue };
             let is = |text: &str| matches!(text, "t" | "true");
             let (primary, secondary) = (is(primary), is(secondary));
@@ -55,6 +58,20 @@ pub(crate) async fn others(shared: &Arc<Shared>) -> Result<Vec<String>, Error> {
     let text = text.replace("{name}", shared.options.conn.name());
     let rows = schema::rows(&simple(shared, &text).await?);
     Ok(rows.into_iter().map(|row| row.join(" from ")).collect())
+}
+
+/// What not everybody may see: nothing, then.
+async fn shown(shared: &Arc<Shared>, text: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+    let conn = shared.pool.get(shared.pool.deadline()).await?;
+    match conn.bounded(conn.client.simple_query(text)).await {
+        Err(BoundedError::Server(error))
+            if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) =>
+        {
+            tracing::debug!(%error, "the user of the store may not see its regions");
+            Ok(Vec::new())
+        }
+        answer => answer.map_err(|error| error.judge(shared.pool.dialer()).into_error()),
+    }
 }
 
 async fn simple(shared: &Arc<Shared>, text: &str) -> Result<Vec<SimpleQueryMessage>, Error> {

@@ -21,10 +21,10 @@
 //! * A write is one transaction and, wherever the database allows it, one statement and one round trip. It carries a
 //!   revision of 128 random bits.
 //! * A transaction that meets others is tried again, with pauses, a bounded number of times: [`Stats::retries`].
-//! * A connection that breaks while a write is under way leaves it open whether that was committed. On PostgreSQL the
-//!   old session is ended first and the revision is then looked up in the change log, so that the write is repeated
-//!   exactly if it did not happen. On CockroachDB a row that has the revision proves the write; without that proof the
-//!   answer is an error that says so.
+//! * A connection that breaks while a write is under way leaves it open whether that was committed. The old session is
+//!   ended first. Then the revision is looked up, in PostgreSQL's change log or in CockroachDB's row and feed, and the
+//!   write is repeated exactly if it did not happen. On CockroachDB a delete of what is gone afterwards stays open: the
+//!   answer is an error that says so, as it is when the feed does not come in time.
 //! * On PostgreSQL, operations on one store are linearizable over all processes: see `statements/postgres.rs` for how.
 //!   On CockroachDB they are serializable, and operations on one key are linearizable.
 //! * All watches of a process share one feed. PostgreSQL's is the table `kv_log`, read in the order of transactions;
@@ -36,7 +36,7 @@
 //! | --- | --- | --- | --- |
 //! | the conformance suite of rows and watches | in the tests | in the tests | where `ACCESS_TEST_COCKROACHDB_URL` is set |
 //! | the suite of events | in the tests | in the tests | where it is set |
-//! | linearizability while connections are cut and clients killed | in the tests | in the tests, of single keys | no |
+//! | linearizability while connections are cut and clients killed | in the tests | in the tests | no |
 //! | an end in the middle of a commit, 40001, feeds that stall | in the tests (no feeds there) | in the tests | no |
 //! | moving a store in and out | in the tests | no | no |
 //! | regions, lists from nearby copies, the TTL of events | not there | in the tests, as far as they are sent | no |
@@ -62,6 +62,7 @@ mod errors;
 mod events;
 mod feed;
 mod inspect;
+mod lost;
 mod options;
 mod pool;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The store: reads, writes, and what is done when the connection breaks in the middle of one.
+//! The store: reads, writes, and how often they are tried.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,20 +10,20 @@ use futures::TryStreamExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::conn::{Conn, Session};
+use crate::SqlOptions;
 use crate::errors::{Failure, unavailable};
 use crate::feed::Feed;
+use crate::lost::Lost;
 use crate::pool::{Pool, jittered};
 use crate::statements::Statements;
 use crate::statements::postgres::log;
 use crate::types::{Moment, Uuid, column, item, rest};
 use crate::write::{Op, Outcome, bounds, bytes, refusal};
-use crate::{Engine, SqlOptions};
 
 /// How often a transaction that met others is tried.
 const MOST_TRIES: u32 = 64;
-const FIRST_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(2);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the handles and the feed of one store share.
 pub(crate) struct Shared {
@@ -44,7 +44,7 @@ pub(crate) struct Counters {
     retries: AtomicU64,
     lost: AtomicU64,
     resolved: AtomicU64,
-    unresolved: AtomicU64,
+    pub(crate) unresolved: AtomicU64,
 }
 
 /// What a store went through since it was opened.
@@ -57,7 +57,8 @@ pub struct Stats {
     pub lost: u64,
     /// Those of them that turned out to have been committed.
     pub resolved: u64,
-    /// Those of them of which nothing tells whether they were: none on PostgreSQL while its log goes back far enough.
+    /// Those of them of which nothing tells whether they were. On PostgreSQL none while its log goes back far enough; on
+    /// CockroachDB deletes of what was gone afterwards, and writes for which the feed did not come in time.
     pub unresolved: u64,
 }
 
@@ -120,7 +121,7 @@ impl<'a> Tries<'a> {
     }
 }
 
-fn count(counter: &AtomicU64, name: &'static str) {
+pub(crate) fn count(counter: &AtomicU64, name: &'static str) {
     counter.fetch_add(1, Ordering::Relaxed);
     metrics::counter!(name).increment(1);
 }
@@ -201,7 +202,7 @@ impl Shared {
         let mut pause = FIRST_PAUSE;
         for _ in 0..MOST_TRIES {
             let revision = Uuid::fresh();
-            let since = self.feed.low_mark();
+            let since = self.feed.mark();
             let conn = self.pool.get(deadline).await?;
             let sent = conn.bounded(op.send(&conn, self.statements(), revision, self.now())).await;
             let failure = match sent {
@@ -224,11 +225,17 @@ impl Shared {
                     count(&self.counters.lost, "access_backend_sql_lost_connections_total");
                     let session = conn.session.clone();
                     drop(deadpool::managed::Object::take(conn));
-                    let told = self.resolve(op, revision, since, &session, &error, deadline);
-                    if let Some(outcome) = told.await? {
+                    let lost = Lost { op, revision, since, session: &session, error: &error };
+                    if let Some(outcome) = self.resolve(&lost, deadline).await? {
                         count(&self.counters.resolved, "access_backend_sql_resolved_writes_total");
                         self.feed.written();
                         return Ok((outcome, revision.0));
+                    }
+                    if Instant::now() + pause > deadline {
+                        return Err(unavailable(&format!(
+                            "{error}: the connection was lost during a write, which did not happen; \
+                             try again"
+                        )));
                     }
                 }
                 Failure::Busy(error) if Instant::now() + pause > deadline => return Err(error),
@@ -256,119 +263,9 @@ impl Shared {
         })?;
         Ok(refusal(op, found.map(|revision| revision.0)))
     }
-
-    /// Finds out whether a write happened of which the answer was lost: `None` if it did not and never will.
-    ///
-    /// The session is ended first. Until it is gone it could still commit, after somebody has looked in vain.
-    async fn resolve(
-        &self,
-        op: &Op,
-        revision: Uuid,
-        since: i64,
-        session: &Session,
-        error: &Error,
-        deadline: Instant,
-    ) -> Result<Option<Outcome>, Error> {
-        // Long enough to see a database come back that was restarted in the middle.
-        let deadline = deadline.max(Instant::now() + self.options.patience / 2);
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let conn = self.pool.get(deadline).await?;
-            let told = async {
-                self.end(&conn, session).await?;
-                if !self.gone(&conn, session).await? {
-                    return Ok(Told::StillThere);
-                }
-                self.written(&conn, op, revision, since).await
-            };
-            match conn.bounded(told).await {
-                Ok(Told::Written(outcome)) => return Ok(Some(outcome)),
-                Ok(Told::NotWritten) => return Ok(None),
-                Ok(Told::StillThere) => {}
-                Ok(Told::Unknown) => {
-                    let counter = &self.counters.unresolved;
-                    count(counter, "access_backend_sql_unresolved_writes_total");
-                    return Err(unavailable(&format!(
-                        "{error}: the connection was lost during a write; read again to see \
-                         whether it happened"
-                    )));
-                }
-                Err(error) => {
-                    if let Failure::Final(error) = error.judge(self.pool.dialer()) {
-                        return Err(error);
-                    }
-                }
-            }
-            if Instant::now() + pause > deadline {
-                return Err(error.clone());
-            }
-            drop(conn);
-            tokio::time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    /// Asks the server to end a session.
-    async fn end(&self, conn: &Conn, session: &Session) -> Result<(), tokio_postgres::Error> {
-        let statements = self.statements();
-        if self.options.engine == Engine::CockroachDb {
-            let id: String = session.id.chars().filter(char::is_ascii_hexdigit).collect();
-            let text = statements.end_session.replace("{session}", &format!("'{id}'"));
-            return conn.client.batch_execute(&text).await;
-        }
-        let statement = conn.prepared(statements.end_session).await?;
-        conn.client.query(&statement, &[&session.id, &session.started]).await.map(drop)
-    }
-
-    /// Whether a session has ended.
-    async fn gone(&self, conn: &Conn, session: &Session) -> Result<bool, tokio_postgres::Error> {
-        let Some(text) = self.statements().session_there else { return Ok(true) };
-        let statement = conn.prepared(text).await?;
-        let there = conn.client.query(&statement, &[&session.id, &session.started]).await?;
-        Ok(there.is_empty())
-    }
-
-    async fn written(
-        &self,
-        conn: &Conn,
-        op: &Op,
-        revision: Uuid,
-        since: i64,
-    ) -> Result<Told, tokio_postgres::Error> {
-        let statement = conn.prepared(self.statements().written).await?;
-        if self.options.engine == Engine::CockroachDb {
-            // No log tells what was: only a row that still has the revision is proof.
-            let Some(key) = op.marked_key() else { return Ok(Told::Unknown) };
-            let row = conn.client.query_opt(&statement, &[&bytes(key)]).await?;
-            let found: Option<Uuid> = row.map(|row| row.try_get(0)).transpose()?;
-            return Ok(match found == Some(revision) {
-                true => Told::Written(Outcome::Rows(1)),
-                false => Told::Unknown,
-            });
-        }
-        let now = Moment(self.now());
-        let row = conn.client.query_one(&statement, &[&revision, &since, &now]).await?;
-        let (all, live, floor): (i64, i64, i64) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let number = |count| u64::try_from(count).unwrap_or_default();
-        Ok(match op {
-            _ if all == 0 && floor > since => Told::Unknown,
-            _ if all == 0 => Told::NotWritten,
-            Op::DeleteRange(_) => Told::Written(Outcome::Cleared(number(live))),
-            _ => Told::Written(Outcome::Rows(number(all))),
-        })
-    }
 }
 
 /// Whether table or database were not there yet at the moment that is asked for.
-fn is_too_young(error: &tokio_postgres::Error) -> bool {
+pub(crate) fn is_too_young(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| matches!(code.code(), "42P01" | "3D000"))
-}
-
-/// What the database says of a write that was not answered.
-enum Told {
-    Written(Outcome),
-    NotWritten,
-    StillThere,
-    Unknown,
 }

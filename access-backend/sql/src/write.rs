@@ -65,6 +65,36 @@ impl Op {
         }
     }
 
+    /// A row that the write puts an end to as it is, and the revision that it demands of that.
+    pub(crate) fn replaced(&self) -> Option<(&Key, Revision)> {
+        match self {
+            Self::Update(NewItem { key, .. }, expected)
+            | Self::DeleteIf(key, expected)
+            | Self::KeepAlive { key, expected: Some(expected), .. } => Some((key, *expected)),
+            Self::Batch(batch) => batch.conditions.iter().find_map(|condition| {
+                let written = || batch.operations.iter().any(|write| *write.key() == condition.key);
+                match condition.expect {
+                    Expect::Revision(expected) if written() => Some((&condition.key, expected)),
+                    _ => None,
+                }
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whether it would delete this row, were that there.
+    pub(crate) fn deletes(&self, key: &Key) -> bool {
+        match self {
+            Self::Delete(own) | Self::DeleteIf(own, _) => own == key,
+            Self::DeleteRange(range) => range.contains(key),
+            Self::Batch(batch) => batch
+                .operations
+                .iter()
+                .any(|write| matches!(write, Operation::Delete(own) if own == key)),
+            _ => false,
+        }
+    }
+
     /// Sends it, as one transaction.
     pub(crate) async fn send(
         &self,
@@ -288,6 +318,7 @@ async fn batch_at_once(
     row.try_get(0)
 }
 
+/// Two round trips; one where nothing has to be looked at first.
 async fn batch_in_steps(
     conn: &Conn,
     statements: &'static Statements,
@@ -299,17 +330,39 @@ async fn batch_in_steps(
     let put = conn.prepared(statements.batch_put).await?;
     let delete = conn.prepared(statements.batch_delete).await?;
     let client = &conn.client;
-    conn.set_open(true);
-    let looked: [Param<'_>; 4] = [&parts.wanted, &parts.wants, &parts.revisions, &now];
-    let look = async {
-        match parts.wanted.is_empty() {
-            true => Ok(None),
-            false => client.query_one(&check, &looked).await?.try_get(0),
-        }
+    let put_params: [Param<'_>; 4] = [&parts.keys, &parts.values, &parts.expiries, &revision];
+    let delete_params: [Param<'_>; 1] = [&parts.deleted];
+    // The writes and the commit, all on their way before the first is answered. After a failed one the commit is an end.
+    let rest = async {
+        let puts = async {
+            match parts.keys.is_empty() {
+                true => Ok(0),
+                false => client.execute(&put, &put_params).await,
+            }
+        };
+        let deletes = async {
+            match parts.deleted.is_empty() {
+                true => Ok(0),
+                false => client.execute(&delete, &delete_params).await,
+            }
+        };
+        let commit = client.batch_execute(tx::COMMIT);
+        let (puts, deletes, committed) = future::join3(puts, deletes, commit).await;
+        puts.and(deletes).and(committed)
     };
-    let (begun, failed) = in_order(client.batch_execute(tx::BEGIN), look).await;
+    conn.set_open(true);
+    if parts.wanted.is_empty() {
+        // There is no answer that has to be known before the end.
+        let (begun, done) = in_order(client.batch_execute(tx::BEGIN), rest).await;
+        conn.set_open(false);
+        begun?;
+        return done.map(|()| None);
+    }
+    let looked: [Param<'_>; 4] = [&parts.wanted, &parts.wants, &parts.revisions, &now];
+    let look = client.query_one(&check, &looked);
+    let (begun, found) = in_order(client.batch_execute(tx::BEGIN), look).await;
     begun?;
-    let failed: Option<i64> = match failed {
+    let failed: Option<i64> = match found.and_then(|row| row.try_get(0)) {
         Ok(failed) => failed,
         Err(error) => {
             rollback(conn).await;
@@ -320,28 +373,9 @@ async fn batch_in_steps(
         rollback(conn).await;
         return Ok(failed);
     }
-    let put_params: [Param<'_>; 4] = [&parts.keys, &parts.values, &parts.expiries, &revision];
-    let delete_params: [Param<'_>; 1] = [&parts.deleted];
-    let puts = async {
-        match parts.keys.is_empty() {
-            true => Ok(0),
-            false => client.execute(&put, &put_params).await,
-        }
-    };
-    let deletes = async {
-        match parts.deleted.is_empty() {
-            true => Ok(0),
-            false => client.execute(&delete, &delete_params).await,
-        }
-    };
-    // All on their way before the first is answered. After a failed one the commit is an end.
-    let (puts, deletes, committed) =
-        future::join3(puts, deletes, client.batch_execute(tx::COMMIT)).await;
+    let done = rest.await;
     conn.set_open(false);
-    puts?;
-    deletes?;
-    committed?;
-    Ok(None)
+    done.map(|()| None)
 }
 
 /// Ends a transaction; where that fails, the connection is not used again.

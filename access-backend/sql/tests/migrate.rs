@@ -37,7 +37,6 @@ async fn there_and_back(clock: Arc<ManualClock>, to: Place) {
     let dir = tempfile::tempdir().unwrap();
     let file = SqliteOptions {
         clock: clock.clone(),
-        sweep_every: None,
         ..SqliteOptions::new(dir.path().join("data/state.db"))
     };
     let from = Place::new(Arc::new(Sqlite::open(file).await.unwrap()), "sqlite");

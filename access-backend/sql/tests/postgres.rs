@@ -476,6 +476,52 @@ async fn an_exhausted_pool_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_is_cut_off_is_told_with_what_to_look_at() {
+    let server = Server::start();
+    let database = server.database();
+    let url = server.url(&database);
+    let options = SqlOptions { patience: Duration::from_secs(1), ..options(&url) };
+    let store = Arc::new(Sql::open(options).await.unwrap());
+    store.put(item("/a", "1")).await.unwrap();
+    let client = connect(&url).await;
+    client.batch_execute("BEGIN; LOCK TABLE kv IN EXCLUSIVE MODE").await.unwrap();
+    let writing = tokio::spawn({
+        let store = store.clone();
+        async move { store.put(item("/a", "2")).await }
+    });
+    // As the server does when its time is over, again and again: one answer would be tried once more.
+    let cancel =
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    let until = Instant::now() + DEADLINE;
+    while !writing.is_finished() {
+        assert!(Instant::now() < until, "it is tried for ever");
+        client.batch_execute(cancel).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let error = writing.await.unwrap().unwrap_err().to_string();
+    for part in ["canceling statement", "a statement has 30 s", "storage.conn_string"] {
+        assert!(error.contains(part), "{error}");
+    }
+    client.batch_execute("ROLLBACK").await.unwrap();
+    store.put(item("/a", "3")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notification_wakes_the_feed_of_another_process() {
+    let server = Server::start();
+    let url = server.url(&server.database());
+    // Without one, it would look only after longer than this test waits.
+    let options = SqlOptions { poll_every: DEADLINE * 3, ..options(&url) };
+    let (one, other) = (open(&url).await, Sql::open(options).await.unwrap());
+    let mut watch = other.watch(&[Prefix::root()], None).await.unwrap();
+    until_ready(&mut watch).await;
+    for number in 0..10 {
+        one.put(item(&format!("/{number}"), "x")).await.unwrap();
+        assert_eq!(changed(&next(&mut watch).await), format!("/{number}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_events_writer_in_two_processes() {
     let server = Server::start();
     let url = server.url(&server.database());

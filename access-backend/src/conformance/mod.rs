@@ -2,8 +2,8 @@
 //!
 //! [`run`] and [`run_events`] do all of it in one call; [`conformance_tests!`](crate::conformance_tests) and
 //! [`event_conformance_tests!`](crate::event_conformance_tests) make one `#[test]` of each check. The factory is called
-//! many times: each call makes an empty store that takes its time from the clock given and does not sweep by itself
-//! more often than once in ten seconds. An engine whose storage outlives its handle is given an empty part of it.
+//! many times: each call makes an empty store that takes its time from the clock given and does not sweep by itself.
+//! An engine whose storage outlives its handle is given an empty part of it.
 //!
 //! A failure panics with what was expected.
 #![allow(

@@ -3,8 +3,7 @@
 mod events;
 mod state;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
@@ -13,7 +12,6 @@ use self::events::EventLog;
 use self::state::State;
 use crate::apply::{Applier, Op, Outcome};
 use crate::hub::{Hub, position};
-use crate::sweeper::{SWEEP_ROWS, Sweeper};
 use crate::{
     Backend, Batch, Capabilities, Clock, Cursor, Error, EventPage, EventQuery, EventStore, Health,
     Item, Key, KeyRange, NewItem, Page, Position, Prefix, Report, Revision, StoredEvent,
@@ -25,10 +23,6 @@ use crate::{
 pub struct MemoryOptions {
     /// What decides about expiry.
     pub clock: Arc<dyn Clock>,
-    /// How often expired rows are deleted; `None` leaves it to calls of [`Backend::sweep`].
-    pub sweep_every: Option<Duration>,
-    /// How long events are kept, by their own time; `None` keeps them.
-    pub event_ttl: Option<Duration>,
     /// How many changes a watch may be behind before it is reset.
     pub watch_buffer: usize,
     /// How many changes are kept for watches that resume.
@@ -36,23 +30,16 @@ pub struct MemoryOptions {
 }
 
 impl Default for MemoryOptions {
-    /// The machine's clock, a sweep a second, 4,096 changes for each watch and 8,192 to resume from.
+    /// The machine's clock, 4,096 changes for each watch and 8,192 to resume from.
     fn default() -> Self {
-        Self {
-            clock: Arc::new(SystemClock),
-            sweep_every: Some(Duration::from_secs(1)),
-            event_ttl: None,
-            watch_buffer: 4096,
-            history: 8192,
-        }
+        Self { clock: Arc::new(SystemClock), watch_buffer: 4096, history: 8192 }
     }
 }
 
 /// The memory engine, for tests and for state that may be lost.
 #[derive(Debug)]
 pub struct Memory {
-    shared: Arc<Shared>,
-    _sweeper: Option<Sweeper>,
+    shared: Shared,
 }
 
 #[derive(Debug)]
@@ -61,28 +48,18 @@ struct Shared {
     hub: Arc<Hub>,
     state: RwLock<State>,
     events: Mutex<EventLog>,
-    event_ttl: Option<Duration>,
 }
 
 impl Memory {
     /// An empty store.
     pub fn new(options: MemoryOptions) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Shared {
             clock: options.clock,
             hub: Hub::new(options.watch_buffer),
             state: RwLock::new(State::new(options.history)),
             events: Mutex::default(),
-            event_ttl: options.event_ttl,
-        });
-        let sweeper = options.sweep_every.and_then(|every| {
-            let store = Arc::downgrade(&shared);
-            Sweeper::start(every, move || sweep(&store))
-                .inspect_err(|error| {
-                    tracing::warn!(%error, "expired rows stay in memory: the sweeper did not start");
-                })
-                .ok()
-        });
-        Self { shared, _sweeper: sweeper }
+        };
+        Self { shared }
     }
 
     fn revision(&self, op: &Op) -> Result<Revision, Error> {
@@ -261,18 +238,4 @@ impl EventStore for Memory {
     async fn delete_before(&self, time: UnixMillis, limit: usize) -> Result<usize, Error> {
         Ok(self.shared.events()?.delete_before(time, limit))
     }
-}
-
-fn sweep(store: &Weak<Shared>) -> bool {
-    let Some(shared) = store.upgrade() else { return false };
-    let full = u64::try_from(SWEEP_ROWS).unwrap_or(u64::MAX);
-    // One bounded step under the lock at a time, with room for others in between.
-    while matches!(shared.write(&Op::Sweep { limit: SWEEP_ROWS }), Ok(Outcome::Count(count)) if count == full)
-    {
-    }
-    if let Some(ttl) = shared.event_ttl {
-        let before = shared.clock.now().minus(ttl);
-        while shared.events().is_ok_and(|mut log| log.delete_before(before, SWEEP_ROWS) > 0) {}
-    }
-    shared.read().is_ok()
 }

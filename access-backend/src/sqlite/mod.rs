@@ -26,7 +26,6 @@ use self::readers::Readers;
 use self::writer::{Job, Work, Writer};
 use crate::apply::Outcome;
 use crate::hub::Hub;
-use crate::sweeper::Sweeper;
 use crate::{Clock, Error};
 
 /// The SQLite engine, for one process that keeps its state in a file.
@@ -46,7 +45,6 @@ pub struct Sqlite {
     reading: bool,
     /// How long events are kept.
     event_days: Option<u64>,
-    _sweeper: Option<Sweeper>,
 }
 
 impl Sqlite {
@@ -76,17 +74,6 @@ impl Sqlite {
             .name("access-sqlite".into())
             .spawn(move || writer.run(queue))
             .map_err(|error| Error::unavailable(format!("no thread for the writer: {error}")))?;
-        let sweeper = match options.sweep_every {
-            Some(every) => {
-                let jobs = jobs.downgrade();
-                let (clock, ttl) = (options.clock.clone(), options.event_ttl);
-                let sweeper = Sweeper::start(every, move || writer::sweep(&jobs, clock.now(), ttl));
-                Some(sweeper.map_err(|error| {
-                    Error::unavailable(format!("no thread for the sweeper: {error}"))
-                })?)
-            }
-            None => None,
-        };
         Ok(Self {
             path,
             clock,
@@ -96,7 +83,6 @@ impl Sqlite {
             writer: Mutex::new(Some(thread)),
             reading: false,
             event_days: options.event_ttl.map(|ttl| ttl.as_secs() / 86_400),
-            _sweeper: sweeper,
         })
     }
 
@@ -123,7 +109,6 @@ impl Sqlite {
             writer: Mutex::new(None),
             reading: true,
             event_days: None,
-            _sweeper: None,
         })
     }
 

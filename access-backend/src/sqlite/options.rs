@@ -13,9 +13,8 @@ pub struct SqliteOptions {
     pub path: PathBuf,
     /// What decides about expiry.
     pub clock: Arc<dyn Clock>,
-    /// How often expired rows are deleted; `None` leaves it to calls of [`sweep`](crate::Backend::sweep).
-    pub sweep_every: Option<Duration>,
-    /// How long events are kept, by their own time; the sweep deletes older ones in small batches. `None` keeps them.
+    /// How long events are kept, for [`report`](crate::Backend::report) to tell: they are deleted by
+    /// [`delete_before`](crate::EventStore::delete_before).
     pub event_ttl: Option<Duration>,
     /// How many changes a watch may be behind before it is reset.
     pub watch_buffer: usize,
@@ -30,13 +29,12 @@ pub struct SqliteOptions {
 }
 
 impl SqliteOptions {
-    /// The file at `path`, the machine's clock, a sweep a second, 4,096 changes for each watch and 16,384 to resume
+    /// The file at `path`, the machine's clock, 4,096 changes for each watch and 16,384 to resume
     /// from, 4 readers, 256 writes a commit, a log of 1,000 pages.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
             clock: Arc::new(SystemClock),
-            sweep_every: Some(Duration::from_secs(1)),
             event_ttl: None,
             watch_buffer: 4096,
             history: 16 * 1024,

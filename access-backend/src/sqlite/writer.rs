@@ -19,7 +19,6 @@ use super::{SqliteOptions, errors, events};
 use crate::apply::{Applier, Op, Outcome};
 use crate::blocks::Block;
 use crate::hub::{Hub, random_gap};
-use crate::sweeper::SWEEP_ROWS;
 use crate::{Clock, Error, Operation, StoredEvent, UnixMillis};
 
 /// A group takes no more operations past this many bytes.
@@ -202,38 +201,6 @@ impl Work {
             }
             Self::AppendEvents(list, None) => list.iter().map(|event| event.json.len()).sum(),
             Self::Rows(_) | Self::DeleteEvents { .. } => 0,
-        }
-    }
-}
-
-/// One sweep, for the sweeper's thread: `false` once the store is closed.
-pub(super) fn sweep(
-    jobs: &mpsc::WeakSender<Job>,
-    now: UnixMillis,
-    event_ttl: Option<Duration>,
-) -> bool {
-    if !repeated(jobs, || Work::Rows(Op::Sweep { limit: SWEEP_ROWS })) {
-        return false;
-    }
-    let Some(before) = event_ttl.map(|ttl| now.minus(ttl)) else { return true };
-    repeated(jobs, || Work::DeleteEvents { before, limit: SWEEP_ROWS })
-}
-
-/// Has the writer do some work again and again while there is more of it.
-fn repeated(jobs: &mpsc::WeakSender<Job>, work: impl Fn() -> Work) -> bool {
-    let full = u64::try_from(SWEEP_ROWS).unwrap_or(u64::MAX);
-    loop {
-        let Some(jobs) = jobs.upgrade() else { return false };
-        let (reply, answer) = oneshot::channel();
-        let work = work();
-        if jobs.blocking_send(Job { work, reply }).is_err() {
-            return false;
-        }
-        drop(jobs);
-        match answer.blocking_recv() {
-            Ok(Ok(Outcome::Count(count))) if count == full => {}
-            Ok(_) => return true,
-            Err(_) => return false,
         }
     }
 }

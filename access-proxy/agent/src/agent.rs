@@ -269,6 +269,7 @@ impl Agent {
     async fn listed_proxies(&self) -> Result<Vec<HostPort>, ClientError> {
         let request = proto::ListRequest {
             kind: ApiKind::Server.as_str().to_owned(),
+            lately: true,
             ..proto::ListRequest::default()
         };
         let answer = self.host.client().resources().list(with_deadline(request)).await?;

@@ -468,25 +468,59 @@ async fn straight_to_auth_the_name_comes_from_the_pinned_certificate() {
     assert!(matches!(err, AgentError::Expired(at) if at > Timestamp::EPOCH), "{err}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn holds_a_tunnel_to_every_proxy_and_leaves_one_that_goes_away() {
-    let (auth, auth_address, first) = cluster().await;
-    let second = Proxy::start(&auth, auth_address).await;
+/// Has Auth know of a proxy.
+fn list_proxy(auth: &FakeAuth, public_addrs: Vec<String>) {
     let server = ServerSpec {
         service: access_core::identity::Service::Proxy,
         host: access_core::HostId::new("p-2").unwrap(),
         hostname: String::new(),
         version: String::new(),
-        // One proxy under two addresses gets one tunnel.
-        public_addrs: vec![
-            second.address.to_string(),
-            format!("localhost:{}", second.address.port()),
-        ],
+        public_addrs,
         peer_addr: None,
         role_schema: access_core::role::ROLE_SCHEMA,
     };
     let json = ServerDocument::new("p-2", server).to_json().unwrap();
     auth.inner.documents.lock().unwrap().insert(("server".into(), "p-2".into()), json);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_and_serves_though_nobody_is_at_the_first_address_of_auth() {
+    let (auth, auth_address, proxy) = cluster().await;
+    list_proxy(&auth, vec![proxy.address.to_string()]);
+    // Held, so that nobody else comes to listen there.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let addresses = [held.local_addr().unwrap(), auth_address];
+    let addresses = addresses.map(|address| HostPort::parse(&address.to_string(), 443).unwrap());
+    // Which one is asked first is drawn: several hosts, so that the first one is by some.
+    for number in 0..6 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = auth.agent_options(dir.path(), proxy.address);
+        options.route = AuthRoute::Direct(addresses.to_vec());
+        let host = Host::open(options, Arc::clone(&auth.inner.clock)).await.unwrap();
+        let node = NodeDocument::new("web-1", NodeSpec::new(host.membership().host_id().clone()));
+        let echo_server = Arc::new(Echo::default());
+        let agent = Agent::builder(host).protocol(echo_server).resource(node).build().unwrap();
+        let running = run(agent, std::future::ready(()));
+        eventually("a tunnel", || running.agent.status().tunnels == 1).await;
+        eventually("it is well", || running.agent.status().ready() == Ok(())).await;
+        let mut client = connect(&auth, &proxy, "web-1.node.example.com").await.unwrap();
+        assert_eq!(echo(&mut client, b"hello").await.unwrap(), b"hello", "{number}");
+        drop(client);
+        running.stop.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(10), running.task).await;
+        ended.unwrap().unwrap().unwrap();
+        eventually("the proxy knows", || proxy.tunnels.list().is_empty()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holds_a_tunnel_to_every_proxy_and_leaves_one_that_goes_away() {
+    let (auth, auth_address, first) = cluster().await;
+    let second = Proxy::start(&auth, auth_address).await;
+    // One proxy under two addresses gets one tunnel.
+    let (address, port) = (second.address.to_string(), second.address.port());
+    list_proxy(&auth, vec![address, format!("localhost:{port}")]);
     let dir = tempfile::tempdir().unwrap();
     let running = start(&auth, dir.path(), &first).await;
     eventually("both are held", || running.agent.status().tunnels == 2).await;

@@ -119,6 +119,8 @@ impl Cluster {
                 page_size: 0,
                 page_token,
                 labels: labels.clone(),
+                // Administrators look at what they have just done.
+                lately: false,
             };
             let answer = self.client.resources().list(with_deadline(request)).await;
             let answer = answer.map_err(client_exit)?.into_inner();

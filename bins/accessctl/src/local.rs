@@ -74,14 +74,10 @@ pub(crate) async fn open(
             ));
         }
         let mut at = StoreAt::of(config, dir, clock())?;
-        // What is swept, and when, is the daemon's to do.
-        match &mut at {
-            StoreAt::Sqlite(options) => options.event_ttl = None,
-            StoreAt::Sql(options) => {
-                options.event_retention = access_backend_sql::Retention::AsItIs;
-                options.conn = options.conn.clone().named("accessctl");
-            }
-            _ => {}
+        // What the tables are told to delete, and when, is the daemon's to say.
+        if let StoreAt::Sql(options) = &mut at {
+            options.event_retention = access_backend_sql::Retention::AsItIs;
+            options.conn = options.conn.clone().named("accessctl");
         }
         match at.open().await {
             Ok(store) => return serve(config, dir, store).await,

@@ -105,7 +105,7 @@ impl StoreAt {
                 return Ok(Self::Sqlite(options));
             }
             StorageType::Memory => {
-                let options = MemoryOptions { clock, event_ttl, ..MemoryOptions::default() };
+                let options = MemoryOptions { clock, ..MemoryOptions::default() };
                 return Ok(Self::Memory(options));
             }
             StorageType::Cockroachdb => Engine::CockroachDb,

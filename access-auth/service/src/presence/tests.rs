@@ -144,7 +144,6 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let memory = MemoryOptions {
             clock: Arc::new(StoreClock(Arc::clone(&time))),
-            sweep_every: None,
             ..MemoryOptions::default()
         };
         let store = Arc::new(Counted {

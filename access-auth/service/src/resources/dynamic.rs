@@ -136,12 +136,17 @@ impl AuthService {
         public: Public,
     ) -> Result<proto::Document> {
         let mut one = vec![public];
-        self.add_servers(kind, &mut one).await?;
+        self.add_servers(kind, &mut one, false).await?;
         one.pop().map(|public| public.document).ok_or_else(|| Error::Internal("none".into()))
     }
 
     /// The same for many.
-    pub(super) async fn add_servers(&self, kind: ApiKind, documents: &mut [Public]) -> Result<()> {
+    pub(super) async fn add_servers(
+        &self,
+        kind: ApiKind,
+        documents: &mut [Public],
+        lately: bool,
+    ) -> Result<()> {
         if kind != ApiKind::Db {
             return Ok(());
         }
@@ -155,8 +160,8 @@ impl AuthService {
             let name = &document.metadata.name;
             let servers = match &mut all {
                 Some(all) => all,
-                none if single => none.insert(self.servers(reports(name)?).await?),
-                none => none.insert(self.servers(all_reports()?).await?),
+                none if single => none.insert(self.servers(reports(name)?, lately).await?),
+                none => none.insert(self.servers(all_reports()?, lately).await?),
             };
             document.spec.servers = servers.remove(name).unwrap_or_default();
             document.spec.servers.truncate(MAX_SERVERS);
@@ -166,9 +171,16 @@ impl AuthService {
     }
 
     /// What agents tell at the moment, by the database.
-    pub(super) async fn servers(&self, below: Prefix) -> Result<BTreeMap<String, Vec<DbServer>>> {
-        let range = KeyRange::from(below);
-        let rows = access_backend::read_all(&*self.inner.storage.backend, &range, 10_000).await?;
+    async fn servers(
+        &self,
+        below: Prefix,
+        lately: bool,
+    ) -> Result<BTreeMap<String, Vec<DbServer>>> {
+        let (backend, range) = (&*self.inner.storage.backend, KeyRange::from(below));
+        let rows = match lately {
+            true => access_backend::read_all_lately(backend, &range, 10_000).await?,
+            false => access_backend::read_all(backend, &range, 10_000).await?,
+        };
         let mut servers: BTreeMap<String, Vec<DbServer>> = BTreeMap::new();
         for item in rows.iter().filter(|item| !is_past(item, self.now())) {
             let server: DbServer = serde_json::from_slice(&item.value)
@@ -181,7 +193,7 @@ impl AuthService {
 
     /// All that agents tell at the moment.
     pub(super) async fn all_servers(&self) -> Result<BTreeMap<String, Vec<DbServer>>> {
-        self.servers(all_reports()?).await
+        self.servers(all_reports()?, false).await
     }
 }
 

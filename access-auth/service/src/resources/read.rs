@@ -64,7 +64,7 @@ impl AuthService {
         self.with_servers(kind, found).await
     }
 
-    /// A page of documents.
+    /// A page of documents: as they are, unless the caller takes them as they were some seconds ago.
     pub(crate) async fn list(
         &self,
         call: &Call,
@@ -84,8 +84,11 @@ impl AuthService {
         let view = View::of(call, &self.inner.live.policy().snapshot());
         let mut page = PageBuilder::new(request.page_size);
         loop {
-            let rows =
-                self.inner.storage.backend.range(&range, MAX_PAGE_ITEMS, after.as_ref()).await?;
+            let backend = &self.inner.storage.backend;
+            let rows = match request.lately {
+                true => backend.range_lately(&range, MAX_PAGE_ITEMS, after.as_ref()).await?,
+                false => backend.range(&range, MAX_PAGE_ITEMS, after.as_ref()).await?,
+            };
             let now = self.now();
             let mut documents = Vec::with_capacity(rows.items.len());
             for item in &rows.items {
@@ -101,7 +104,7 @@ impl AuthService {
             if entry.kind == ApiKind::Db {
                 self.tell_own_accounts(call, &mut documents)?;
             }
-            self.add_servers(entry.kind, &mut documents).await?;
+            self.add_servers(entry.kind, &mut documents, request.lately).await?;
             for public in documents {
                 if !page.offer(view.show(public)?.document) {
                     return Ok(page.finish(true));
@@ -208,8 +211,9 @@ impl AuthService {
     pub(crate) async fn proxy_addresses(&self) -> Result<Vec<String>> {
         use access_client::types::ServerSpec;
         let entry = KindEntry::of(ApiKind::Server)?;
-        let range = KeyRange::from(entry.prefix()?);
-        let rows = access_backend::read_all(&*self.inner.storage.backend, &range, 10_000).await?;
+        let (backend, range) = (&*self.inner.storage.backend, KeyRange::from(entry.prefix()?));
+        // A proxy tells of itself now and then: some seconds more make no difference.
+        let rows = access_backend::read_all_lately(backend, &range, 10_000).await?;
         let mut addresses = Vec::new();
         for item in &rows {
             let server = crate::store::read::<ServerSpec>(item)?;

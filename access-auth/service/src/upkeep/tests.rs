@@ -79,7 +79,6 @@ impl World {
         let clock = Arc::new(Ticking(Instant::now()));
         let options = MemoryOptions {
             clock: Arc::new(StoreClock(clock.clone())),
-            sweep_every: None,
             ..MemoryOptions::default()
         };
         let store = Arc::new(Memory::new(options));

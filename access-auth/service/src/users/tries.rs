@@ -307,7 +307,6 @@ mod tests {
         let clock: Arc<dyn Clock> = Arc::new(Virtual(Instant::now()));
         let store = Arc::new(Memory::new(MemoryOptions {
             clock: Arc::new(StoreClock(Arc::clone(&clock))),
-            sweep_every: None,
             ..MemoryOptions::default()
         }));
         let one = || Arc::new(Tries::new(store.clone(), Arc::clone(&clock), "salt".into()));

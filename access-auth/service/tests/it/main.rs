@@ -13,6 +13,7 @@ mod databases;
 mod documents;
 mod dynamic;
 mod hosts;
+mod lately;
 mod recordings;
 mod replicas;
 mod start;

@@ -54,6 +54,11 @@ impl Hlc {
         self.0
     }
 
+    pub(crate) fn plus(self, time: Duration) -> Self {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(u128::from(nanos) << 32))
+    }
+
     /// How long before `now` it is.
     fn before(self, now: UnixMillis) -> Duration {
         let millis = i64::try_from((self.0 >> 32) / 1_000_000).unwrap_or(i64::MAX);
@@ -97,6 +102,16 @@ pub(crate) struct Resumed {
     /// What comes later is new if it is both after this place and after this moment.
     pub(crate) after: Position,
     pub(crate) since: Hlc,
+}
+
+/// What came between two moments.
+#[derive(Debug)]
+pub(crate) enum Passed {
+    /// Something of it may still come.
+    NotYet,
+    /// Not all of it is kept any more.
+    Forgotten,
+    Changes(Vec<Arc<Change>>),
 }
 
 impl Log {
@@ -159,6 +174,25 @@ impl Log {
         self.number = 0;
         self.seen.retain(|_, updated| *updated > at);
         true
+    }
+
+    /// Nothing that is written from now on comes before it.
+    pub(crate) fn resolved(&self) -> Hlc {
+        self.resolved
+    }
+
+    /// What came after a moment that had been resolved, and up to another.
+    pub(crate) fn passed(&self, since: Hlc, until: Hlc) -> Passed {
+        // A feed begins with the moment of one node, and others may write before that for a while. So nothing is known
+        // of what came after it, but only after what was resolved.
+        if since <= self.floor {
+            return Passed::Forgotten;
+        }
+        if self.resolved < until {
+            return Passed::NotYet;
+        }
+        let between = |change: &Change| change.mark > since.bits() && change.mark <= until.bits();
+        Passed::Changes(self.kept.iter().filter(|change| between(change)).cloned().collect())
     }
 
     /// The changes after a position; `None` if some of them may be forgotten, or it is not of this store.

@@ -31,6 +31,15 @@ pub(crate) struct Feed {
     log: Mutex<cockroachdb::Log>,
 }
 
+/// Before a write, as each of the databases counts: nothing that is sent from then on can stand before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    /// PostgreSQL's number of a transaction.
+    pub(crate) xid: i64,
+    /// CockroachDB's moment.
+    pub(crate) at: cockroachdb::Hlc,
+}
+
 impl Feed {
     pub(crate) fn new(history: usize) -> Self {
         Self {
@@ -48,8 +57,8 @@ impl Feed {
         self.wake.notify_one();
     }
 
-    pub(crate) fn low_mark(&self) -> i64 {
-        self.low_mark.load(Ordering::SeqCst)
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { xid: self.low_mark.load(Ordering::SeqCst), at: self.log().resolved() }
     }
 
     /// How long ago the database said that nothing is missing.

@@ -95,8 +95,12 @@ CREATE TABLE IF NOT EXISTS event_blocks (
         unnest($1::BYTES[], $2::BYTES[], $3::TIMESTAMPTZ[]) AS n (k, v, e)",
     batch_delete: "DELETE FROM kv WHERE key = ANY ($1::BYTES[])",
 
-    end_session: "CANCEL SESSION IF EXISTS {session}",
-    session_there: None,
+    // Everybody may see and end sessions of their own.
+    end_session: "CANCEL SESSION IF EXISTS '{session}'",
+    // With ALL, a node that cannot be asked is there as well, as a row without a session.
+    session_there: "SELECT 1 FROM [SHOW ALL CLUSTER SESSIONS] \
+        WHERE session_id = '{session}' AND status <> 'CLOSED' \
+        OR session_id IS NULL AND node_id = {node}",
     written: "SELECT revision FROM kv WHERE key = $1",
 
     append_events: "WITH e AS (INSERT INTO events (writer, seq, time, name, \"user\", json) \

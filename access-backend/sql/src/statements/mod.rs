@@ -53,7 +53,7 @@ pub(crate) struct Statements {
     /// Ends a session of which the connection was lost.
     pub(crate) end_session: &'static str,
     /// Whether that session is still there.
-    pub(crate) session_there: Option<&'static str>,
+    pub(crate) session_there: &'static str,
     /// Whether a write is there, by its revision.
     pub(crate) written: &'static str,
 

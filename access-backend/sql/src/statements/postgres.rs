@@ -164,10 +164,8 @@ CREATE INDEX IF NOT EXISTS event_blocks_last ON event_blocks (last_time, writer,
 
     end_session: "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity \
         WHERE pid = $1::text::int AND extract(epoch FROM backend_start)::text = $2",
-    session_there: Some(
-        "SELECT 1 FROM pg_stat_activity \
+    session_there: "SELECT 1 FROM pg_stat_activity \
         WHERE pid = $1::text::int AND extract(epoch FROM backend_start)::text = $2",
-    ),
     written: "SELECT count(*), count(*) FILTER (WHERE expires IS NULL OR expires > $3), \
         (SELECT log_floor FROM backend_version) FROM kv_log WHERE revision = $1 AND xid >= $2",
 

@@ -83,7 +83,7 @@ fn listed(engine: Engine) -> Vec<(&'static str, String)> {
         ("batch: puts", batch_put),
         ("batch: deletes", batch_delete),
         ("after a lost connection: end its session", end_session),
-        ("after a lost connection: until it is gone", session_there.unwrap_or_default()),
+        ("after a lost connection: until it is gone", session_there),
         ("after a lost connection: what it wrote", written),
         ("append", append_events),
         ("append of many", append_blocks),

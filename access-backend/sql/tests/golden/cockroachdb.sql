@@ -126,7 +126,10 @@ UPSERT INTO kv (key, value, expires, revision) SELECT n.k, n.v, n.e, $4::UUID FR
 DELETE FROM kv WHERE key = ANY ($1::BYTES[]);
 
 -- after a lost connection: end its session
-CANCEL SESSION IF EXISTS {session};
+CANCEL SESSION IF EXISTS '{session}';
+
+-- after a lost connection: until it is gone
+SELECT 1 FROM [SHOW ALL CLUSTER SESSIONS] WHERE session_id = '{session}' AND status <> 'CLOSED' OR session_id IS NULL AND node_id = {node};
 
 -- after a lost connection: what it wrote
 SELECT revision FROM kv WHERE key = $1;

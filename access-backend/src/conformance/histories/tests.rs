@@ -106,7 +106,7 @@ fn what_was_not_answered_may_have_happened_as_a_whole() {
 #[tokio::test]
 async fn one_wrong_answer_spoils_a_real_history() {
     let clock = Arc::new(ManualClock::new(START));
-    let options = MemoryOptions { clock, sweep_every: None, ..MemoryOptions::default() };
+    let options = MemoryOptions { clock, ..MemoryOptions::default() };
     let store = Arc::new(Memory::new(options));
     let mut history = record(store, 5, 2, 20, Fate::Lives).await.calls;
     assert!(fits(&history));

@@ -22,8 +22,9 @@ pub(crate) async fn ls(
     let mut nodes = Vec::new();
     let mut page_token = String::new();
     loop {
+        let labels = labels.clone();
         let request =
-            ListRequest { kind: "node".into(), page_size: 0, page_token, labels: labels.clone() };
+            ListRequest { kind: "node".into(), page_token, labels, lately: true, page_size: 0 };
         let answer = client.resources().list(with_deadline(request)).await;
         let answer = answer.map_err(client_exit)?.into_inner();
         for document in answer.documents {

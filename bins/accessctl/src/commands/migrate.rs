@@ -156,8 +156,6 @@ fn store(flag: &str, text: Option<&str>, file: Option<&Path>) -> Result<StoreAt,
     };
     match &mut at {
         StoreAt::Memory(_) => return Err(Exit::usage(format!("{flag}: memory is of one process"))),
-        // Nothing goes by itself meanwhile.
-        StoreAt::Sqlite(options) => options.event_ttl = None,
         StoreAt::Sql(options) => {
             options.event_retention = Retention::AsItIs;
             let name = name_of_connections();

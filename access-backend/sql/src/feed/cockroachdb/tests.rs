@@ -97,3 +97,32 @@ fn a_position_leads_on_here_and_in_another_process() {
     small.take(key("/b"), None, at(12)).unwrap();
     assert!(small.since(start).is_none());
 }
+
+#[test]
+fn what_came_is_told_when_nothing_is_missing_and_nothing_forgotten() {
+    let mut log = Log::new(2);
+    log.begin(7, at(10));
+    let told = |log: &Log, since, until| match log.passed(at(since), at(until)) {
+        Passed::NotYet => "not yet".to_owned(),
+        Passed::Forgotten => "forgotten".to_owned(),
+        Passed::Changes(changes) => {
+            changes.iter().map(|change| change.key.to_string()).collect::<Vec<_>>().join(" ")
+        }
+    };
+    // What it began with is the moment of one node, before which others may write.
+    assert_eq!(told(&log, 10, 10), "forgotten");
+    log.resolve(at(12));
+    log.take(key("/a"), None, at(13)).unwrap();
+    assert_eq!(told(&log, 12, 14), "not yet");
+    log.take(key("/b"), None, at(15)).unwrap();
+    log.resolve(at(15));
+    assert_eq!(told(&log, 12, 14), "/a");
+    assert_eq!(told(&log, 12, 15), "/a /b");
+    assert_eq!(told(&log, 14, 15), "/b");
+    // There is room for two.
+    log.take(key("/c"), None, at(16)).unwrap();
+    assert_eq!(told(&log, 12, 15), "forgotten");
+    assert_eq!(told(&log, 14, 15), "/b");
+    log.begin(7, at(20));
+    assert_eq!(told(&log, 14, 15), "forgotten");
+}

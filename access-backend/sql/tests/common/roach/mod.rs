@@ -5,6 +5,7 @@
 mod events;
 mod golden;
 mod rows;
+mod sessions;
 mod values;
 mod wire;
 
@@ -67,10 +68,16 @@ impl Written {
 pub struct Faults {
     /// Commits that are refused with 40001.
     pub conflicts: AtomicU64,
+    /// Notes of the tables' version that are refused with 40001.
+    pub version_conflicts: AtomicU64,
     /// Commits after which the connection is cut instead of an answer.
     pub cuts_after_commit: AtomicU64,
     /// Commits before which the connection is cut.
     pub cuts_before_commit: AtomicU64,
+    /// Commits before which the connection is cut, and which are done later, by a session that lives on for a while.
+    pub late_commits: AtomicU64,
+    /// Sessions whose connections are gone stay.
+    pub sessions_stay: AtomicBool,
     /// Feeds resolve nothing.
     pub stalled: AtomicBool,
     /// Feeds resolve the same moment again and again.
@@ -81,8 +88,12 @@ pub struct Faults {
     pub forgotten: AtomicBool,
     /// What is said of reads of copies nearby.
     pub nearby: Mutex<Option<&'static str>>,
+    /// The user is no member of the role admin.
+    pub no_admin: AtomicBool,
     /// Change feeds are switched off.
     pub no_rangefeeds: AtomicBool,
+    /// What is said within a transaction is answered with its end, or with its conditions.
+    pub together: AtomicBool,
 }
 
 /// The server; it ends with its runtime.
@@ -98,6 +109,7 @@ struct Shared {
     committed: watch::Sender<u64>,
     /// Every statement that was sent, once.
     said: Mutex<Vec<String>>,
+    sessions: sessions::Sessions,
     feeds: AtomicU64,
 }
 
@@ -112,6 +124,7 @@ impl Roach {
             faults: faults.clone(),
             committed: watch::Sender::new(0),
             said: Mutex::default(),
+            sessions: sessions::Sessions::default(),
             feeds: AtomicU64::new(0),
         });
         let serving = shared.clone();
@@ -119,11 +132,13 @@ impl Roach {
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).unwrap();
                 let session = Session {
+                    id: serving.sessions.begin(),
                     shared: serving.clone(),
                     stream,
                     statements: BTreeMap::new(),
                     portal: None,
                     tx: Tx::None,
+                    asked: false,
                     out: BytesMut::new(),
                 };
                 tokio::spawn(session.serve());
@@ -157,11 +172,14 @@ enum Tx {
 }
 
 struct Session {
+    id: String,
     shared: Arc<Shared>,
     stream: TcpStream,
     statements: BTreeMap<String, String>,
     portal: Option<(String, Vec<Option<Bytes>>)>,
     tx: Tx,
+    /// The answer that comes next is one that the transaction depends on.
+    asked: bool,
     out: BytesMut,
 }
 
@@ -181,6 +199,11 @@ fn take(counter: &AtomicU64) -> bool {
 impl Session {
     async fn serve(mut self) {
         let _cut = self.run().await;
+        if let Tx::Open(db, before, _) = &mut self.tx {
+            db.tables = std::mem::take(before);
+        }
+        self.tx = Tx::None;
+        self.shared.sessions.end(&self.id);
     }
 
     async fn run(&mut self) -> Result<(), Cut> {
@@ -213,7 +236,7 @@ impl Session {
                 b'P' => {
                     let (name, text) = (string(&mut body), string(&mut body));
                     let refused = *self.shared.faults.nearby.lock().unwrap();
-                    if let Some(code) = refused.filter(|_| text.contains("FROM kv AS OF SYSTEM")) {
+                    if let Some(code) = refused.filter(|_| text.contains(" AS OF SYSTEM TIME ")) {
                         skipping = true;
                         self.error(code, "no such copy");
                     } else if self.shared.hear(&text) {
@@ -247,6 +270,7 @@ impl Session {
                 }
                 b'E' => {
                     let Some((text, params)) = self.portal.take() else { return Err(Cut) };
+                    self.asked |= text.starts_with("SELECT min(c.i)");
                     match self.execute(&text, &params).await? {
                         Ok((rows, count)) => {
                             for row in rows {
@@ -314,6 +338,13 @@ impl Session {
                 db.tables = before;
                 return Err(Cut);
             }
+            if take(&faults.late_commits) {
+                let tables = std::mem::replace(&mut db.tables, before);
+                let late =
+                    written.keys.into_iter().map(|key| (tables.rows.get(&key).cloned(), key));
+                self.shared.sessions.linger(&self.id, late.map(|(row, key)| (key, row)).collect());
+                return Err(Cut);
+            }
         }
         let wall = db.tick();
         for key in &written.keys {
@@ -332,6 +363,16 @@ impl Session {
     async fn simple(&mut self, text: &str) -> Result<(), Cut> {
         if !self.shared.hear(text) {
             self.error("42601", &format!("tests/golden does not have: {text}"));
+            return Ok(());
+        }
+        let notes =
+            text.starts_with("UPDATE backend_version") || text.starts_with("INSERT INTO backend");
+        if notes && take(&self.shared.faults.version_conflicts) {
+            self.error("40001", "restart transaction: WriteTooOldError");
+            return Ok(());
+        }
+        if text.contains("[SHOW REGIONS") && self.shared.faults.no_admin.load(Ordering::SeqCst) {
+            self.error("42501", "only users with the admin role are allowed to do that");
             return Ok(());
         }
         match text {
@@ -355,7 +396,13 @@ impl Session {
             }
             "SELECT version()" => self.texts(&[&["CockroachDB CCL v25.2.0 (a stand-in)"]]),
             _ if text.contains("FROM [SHOW session_id]") => {
-                self.texts(&[&["18ab", "", "false"]]);
+                let id = self.id.clone();
+                self.texts(&[&[&id, "", "false"]]);
+            }
+            _ if text.contains("[SHOW ALL CLUSTER SESSIONS]") => {
+                let id = text.split('\'').nth(1).unwrap();
+                let there = self.shared.is_there(id).await;
+                self.texts(if there { &[&["1"]] } else { &[] });
             }
             _ if text.contains("information_schema") => {
                 let columns = [
@@ -407,7 +454,8 @@ impl Session {
             }
             _ if text.starts_with("UPDATE backend_version") => {
                 let to = text.split_whitespace().nth(5).and_then(|to| to.parse().ok());
-                self.shared.db.lock().await.version = to;
+                let version = &mut self.shared.db.lock().await.version;
+                *version = to.max(*version);
             }
             "SELECT version FROM backend_version" => {
                 let version = self.shared.db.lock().await.version.unwrap_or(0).to_string();

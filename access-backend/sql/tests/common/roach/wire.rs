@@ -1,6 +1,8 @@
 //! What the stand-in says on the wire.
 //! <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 
+use std::sync::atomic::Ordering;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 
@@ -75,6 +77,10 @@ impl Session {
             Tx::Open(..) | Tx::Reading(..) => b'T',
         };
         self.message(b'Z', &[state]);
+        let asked = std::mem::take(&mut self.asked);
+        if state == b'T' && !asked && self.shared.faults.together.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         self.flush().await
     }
 

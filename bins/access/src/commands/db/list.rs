@@ -33,7 +33,7 @@ pub(crate) async fn ls(
     format: OutputFormat,
 ) -> Result<(), Exit> {
     let session = Session::open(global)?;
-    let databases = fetch(&session, parse_labels(labels)?).await?;
+    let databases = fetch(&session, parse_labels(labels)?, true).await?;
     if format != OutputFormat::Text {
         let documents: Vec<_> = databases.into_iter().map(|listed| listed.document).collect();
         return print_value(&documents, format);
@@ -60,7 +60,8 @@ pub(crate) async fn ls(
 pub(crate) async fn find(session: &Session, name: &str) -> Result<Found, Exit> {
     let suffix = format!(".db.{}", session.credentials.cluster);
     let name = name.strip_suffix(&suffix).unwrap_or(name);
-    let databases = fetch(session, HashMap::new()).await?;
+    // Whoever names one may have been told of it just now.
+    let databases = fetch(session, HashMap::new(), false).await?;
     let found = databases.into_iter().find(|one| one.document.metadata.name == name);
     let found = found.ok_or_else(|| {
         Exit::failed(format!(
@@ -72,13 +73,17 @@ pub(crate) async fn find(session: &Session, name: &str) -> Result<Found, Exit> {
     Ok(Found { name: document.metadata.name, protocol, own_account })
 }
 
-async fn fetch(session: &Session, labels: HashMap<String, String>) -> Result<Vec<Listed>, Exit> {
+async fn fetch(
+    session: &Session,
+    labels: HashMap<String, String>,
+    lately: bool,
+) -> Result<Vec<Listed>, Exit> {
     let client = session.client()?;
     let mut databases = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request =
-            ListRequest { kind: "db".into(), page_size: 0, page_token, labels: labels.clone() };
+        let labels = labels.clone();
+        let request = ListRequest { kind: "db".into(), page_token, labels, lately, page_size: 0 };
         let answer = client.resources().list(with_deadline(request)).await;
         let answer = answer.map_err(client_exit)?.into_inner();
         for document in answer.documents {
