@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use access_e2e::{DbSite, Process, resident_kib, run, without};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -30,43 +30,21 @@ fn connect(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Strangers believe everything.
-#[derive(Debug)]
-struct Anybody;
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+/// What a client without a certificate has: the roots that a connection string names, which are no
+/// secret.
+fn without_certificate(conninfo: &str) -> Arc<ClientConfig> {
+    let named = conninfo.split(' ').find_map(|word| word.strip_prefix("sslrootcert="));
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_file_iter(named.unwrap()).unwrap() {
+        roots.add(root.unwrap()).unwrap();
     }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256]
-    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
 }
 
 /// What a stranger does before falling silent.
@@ -137,14 +115,7 @@ fn a_crowd_that_says_nothing_keeps_nobody_from_a_database() {
         })
         .collect::<Vec<_>>()
         .join(" ");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody))
-        .with_no_client_auth();
-    let tls = Arc::new(tls);
+    let tls = without_certificate(way.conninfo());
     let processes = [site.cluster.proxy.as_ref().unwrap().id(), agent.id()];
 
     for (place, addr, conninfo) in [("proxy", proxy, way.conninfo()), ("door", door, &at_door)] {
