@@ -29,7 +29,7 @@ const STRANGERS_BELOW: u64 = 1024 * 1024;
 /// How far apart calls are that are not full: each costs Auth a transaction, and the sessions here
 /// the processor's time.
 const GATHER: Duration = Duration::from_millis(200);
-/// How often acks are written while there is more to deliver.
+/// How often acks are written.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How often the reserve is looked after.
 const TEND_EVERY: Duration = Duration::from_secs(30);
@@ -80,12 +80,14 @@ impl SpoolSink {
             };
             cursor = batch.cursor;
             if batch.events.is_empty() {
-                if unsaved_since.take().is_some() {
-                    self.save().await;
-                }
+                let save_at = unsaved_since.map(|since: Instant| since + SAVE_EVERY);
                 tokio::select! {
                     _ = synced.changed() => {}
                     _ = strangers.changed() => {}
+                    () = until(save_at) => {
+                        self.save().await;
+                        unsaved_since = None;
+                    }
                     () = tokio::time::sleep(TEND_EVERY) => {
                         // Without space it stays missing, and is tried again.
                         drop(blocking(&shared, |shared| shared.lock().restore_reserve()).await);
@@ -219,6 +221,14 @@ impl SpoolSink {
     fn has_delivered_segments(&self) -> bool {
         let acked = *self.shared().acked.borrow();
         !self.lock().delivered_segments(acked).is_empty()
+    }
+}
+
+/// Waits for a moment, or for ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
