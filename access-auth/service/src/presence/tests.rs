@@ -311,9 +311,13 @@ async fn what_is_new_is_written_at_once_and_what_is_gone_stays_gone() {
     let agent = world.agent(1).await;
     let first = agent.beat(&world, "web-1").await;
     assert_eq!(first["metadata"]["labels"]["env"], "prod");
+    // However soon or late its first renewal is drawn, this is it, and from then on none is drawn.
+    world.clock.advance(Duration::from_secs(600));
+    let renewed = agent.beat(&world, "web-1").await;
+    assert_ne!(renewed, first);
     let before = world.counts().1;
     world.clock.advance(Duration::from_secs(60));
-    assert_eq!(agent.beat(&world, "web-1").await, first);
+    assert_eq!(agent.beat(&world, "web-1").await, renewed);
     assert_eq!(world.counts().1, before, "nothing new is nothing to write");
     let second = agent.beat(&world, "web-2").await;
     assert_eq!(second["spec"]["hostname"], "web-2");
