@@ -15,11 +15,11 @@ use tokio::runtime::{Builder, Runtime};
 use cluster::{Cluster, claims, for_types};
 
 /// Agents, each with its connection.
-const AGENTS: usize = 500;
+const AGENTS: usize = 300;
 /// How often each is heard of. The clock goes on by a minute between two times.
 const BEATS: usize = 20;
 /// How many come a second.
-const RATE: u32 = 500;
+const RATE: u32 = 300;
 
 fn main() {
     let auth = runtime("auth");
