@@ -14,6 +14,10 @@
 //!    there was nothing to delete, which is the same. If the feed brought one, that may be anybody's. To say that the
 //!    row was deleted would be wrong where another one has deleted it, and been told so; to say that there was none,
 //!    where nobody else has. This alone stays open, beside a feed that had to begin anew or does not come in time.
+//!
+//! That nothing of an ended session is still on its way between two nodes of CockroachDB is taken for granted: its
+//! documentation neither says so nor the contrary. A write with a condition is safe either way, since its retry has the
+//! same condition; one without could be done twice.
 
 use std::time::Duration;
 
