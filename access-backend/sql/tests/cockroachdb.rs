@@ -59,6 +59,17 @@ fn changed(event: &WatchEvent) -> &str {
     }
 }
 
+fn event() -> StoredEvent {
+    StoredEvent {
+        writer: "w".into(),
+        seq: 1,
+        time: UnixMillis(1),
+        name: "n".into(),
+        user: None,
+        json: "{}".into(),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_suite() {
     run(fresh).await;
@@ -171,15 +182,7 @@ async fn refused_events_are_tried_again_and_counted() {
     let roach = Roach::start().await;
     let store = open(&roach).await;
     roach.faults.conflicts.store(3, Ordering::SeqCst);
-    let event = StoredEvent {
-        writer: "w".into(),
-        seq: 1,
-        time: UnixMillis(1),
-        name: "n".into(),
-        user: None,
-        json: "{}".into(),
-    };
-    assert_eq!(store.append(vec![event]).await.unwrap(), 1);
+    assert_eq!(store.append(vec![event()]).await.unwrap(), 1);
     assert_eq!(store.stats().retries, 3);
 }
 
@@ -423,15 +426,7 @@ async fn old_lists_are_read_nearby_and_events_expire_by_the_table() {
     *roach.faults.nearby.lock().unwrap() = Some("42P01");
     let page = store.range_lately(&access_backend::KeyRange::all(), 10, None).await.unwrap();
     assert_eq!(page.items.len(), 1);
-    let event = StoredEvent {
-        writer: "w".into(),
-        seq: 1,
-        time: UnixMillis(1),
-        name: "n".into(),
-        user: None,
-        json: "{}".into(),
-    };
-    store.append(vec![event]).await.unwrap();
+    store.append(vec![event()]).await.unwrap();
     let past = EventQuery { to: Some(UnixMillis(2)), limit: 10, ..EventQuery::default() };
     assert_eq!(store.search(&past).await.unwrap().events.len(), 1);
     *roach.faults.nearby.lock().unwrap() = Some("XX000");

@@ -131,7 +131,8 @@ pub trait Append: Send + fmt::Debug {
     /// [`RecordingError::Storage`].
     async fn append(&mut self, bytes: Bytes) -> Result<(), RecordingError>;
 
-    /// Nothing follows: makes what was appended durable.
+    /// Nothing follows: sees to it that what was appended becomes durable, here or elsewhere. It need
+    /// not be when this returns.
     ///
     /// # Errors
     /// [`RecordingError::Storage`].
