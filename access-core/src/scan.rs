@@ -1,15 +1,20 @@
 //! Finds bytes, many at a time.
 
-/// So many are looked at together: compilers make a few instructions of it.
-const CHUNK: usize = 32;
-
 /// Where the first byte is that is sought, if there is one.
 pub(crate) fn position(bytes: &[u8], sought: impl Fn(u8) -> bool) -> Option<usize> {
-    let (chunks, _) = bytes.as_chunks::<CHUNK>();
-    let none = |chunk: &&[u8; CHUNK]| !chunk.iter().fold(false, |any, byte| any | sought(*byte));
-    let passed = chunks.iter().take_while(none).count() * CHUNK;
+    let mut passed = passed::<32>(bytes, &sought);
+    // Most texts are shorter.
+    passed += self::passed::<8>(bytes.get(passed..)?, &sought);
     let at = bytes.get(passed..)?.iter().position(|byte| sought(*byte))?;
     Some(passed + at)
+}
+
+/// How many bytes come before the first piece of so many that has one that is sought. Compilers
+/// make a few instructions of a piece, as long as `sought` does not branch.
+fn passed<const PIECE: usize>(bytes: &[u8], sought: &impl Fn(u8) -> bool) -> usize {
+    let (pieces, _) = bytes.as_chunks::<PIECE>();
+    let none = |piece: &&[u8; PIECE]| !piece.iter().fold(false, |any, byte| any | sought(*byte));
+    pieces.iter().take_while(none).count() * PIECE
 }
 
 /// Appends a text as a string of JSON, as `serde_json` writes it.
@@ -26,7 +31,7 @@ pub(crate) fn append_json_string(out: &mut Vec<u8>, text: &str) -> Result<(), se
 
 /// Whether a byte cannot stand for itself in a string of JSON.
 pub(crate) const fn is_escaped(byte: u8) -> bool {
-    byte < 0x20 || matches!(byte, b'"' | b'\\')
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 #[cfg(test)]

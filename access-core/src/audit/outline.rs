@@ -1,11 +1,6 @@
 //! The head of an event, read out of its JSON without reading the event.
 
-use std::fmt;
-
-use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-
-use crate::scan;
+use crate::scan::{self, is_escaped};
 use crate::time::Timestamp;
 
 /// What a store has to know of an event, borrowed from the line that it stands in.
@@ -47,13 +42,31 @@ pub struct Outline<'a> {
 impl<'a> Outline<'a> {
     /// Reads the head of an event; `None` for one that is not written as this project writes them,
     /// although it may be an event all the same: with another escape for a character, a field
-    /// twice, very many fields, an escape in the head, or a line's end.
+    /// twice, very many fields, an escape in the head, or white space between its parts.
     pub fn read(json: &'a [u8]) -> Option<Self> {
-        let text = std::str::from_utf8(json).ok()?;
-        if !is_canonical(json) || !text.ends_with('}') {
-            return None;
-        }
-        serde_json::from_str(text).ok()
+        let mut line = Line(std::str::from_utf8(json).ok()?);
+        let (mut event, mut code, mut uid, mut time) = (None, None, None, None);
+        let (mut cluster_name, mut writer, mut seq, mut user) = (None, None, None, None);
+        let mut keys = Keys::with_capacity(32);
+        line.object(&mut keys, |key, line| {
+            match key {
+                "event" => event = Some(line.plain()?),
+                "code" => code = Some(line.plain()?),
+                "uid" => uid = Some(line.plain()?),
+                "time" => time = Some(line.plain()?.parse().ok()?),
+                "cluster_name" => cluster_name = Some(line.plain()?),
+                "writer" => writer = Some(line.plain()?),
+                "seq" => seq = Some(line.number()?.parse().ok()?),
+                "user" => user = Some(line.plain()?),
+                _ => line.pass(NESTED)?,
+            }
+            Some(())
+        })?;
+        code?;
+        let (event, uid, time) = (event.filter(|name: &&str| !name.is_empty())?, uid?, time?);
+        let (cluster_name, writer, seq) = (cluster_name?, writer?, seq?);
+        let done = line.0.is_empty();
+        done.then_some(Self { event, uid, time, cluster_name, writer, seq, user, keys })
     }
 
     /// Whether it has a field.
@@ -62,19 +75,105 @@ impl<'a> Outline<'a> {
     }
 }
 
-/// Whether all of it stands in one line, with the escapes that `serde_json` writes and no other.
-fn is_canonical(json: &[u8]) -> bool {
-    let mut rest = json;
-    while let Some(at) = scan::position(rest, |byte| byte < 0x20 || byte == b'\\') {
-        let Some([b'\\', escape, after @ ..]) = rest.get(at..) else { return false };
-        match escape {
-            b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-            b'u' if is_control(after) => {}
-            _ => return false,
+/// As deep may objects and lists be within each other.
+const NESTED: usize = 16;
+
+/// What is left of a line, from which one part after the other is taken: each method gives `None`
+/// where there is no such part, or it is not written as `serde_json` writes it.
+struct Line<'a>(&'a str);
+
+impl<'a> Line<'a> {
+    /// A text without its quotes; any escapes in it are left as they are.
+    fn text(&mut self) -> Option<&'a str> {
+        let inside = self.0.strip_prefix('"')?;
+        let mut end = 0;
+        loop {
+            let rest = inside.get(end..)?;
+            end += scan::position(rest.as_bytes(), is_escaped)?;
+            match inside.as_bytes().get(end..)? {
+                [b'"', ..] => break,
+                [b'\\', b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't', ..] => end += 2,
+                [b'\\', b'u', digits @ ..] if is_control(digits) => end += 6,
+                _ => return None,
+            }
         }
-        rest = after;
+        self.0 = inside.get(end + 1..)?;
+        inside.get(..end)
     }
-    true
+
+    /// A text that has no escapes.
+    fn plain(&mut self) -> Option<&'a str> {
+        self.text().filter(|text| !text.contains('\\'))
+    }
+
+    /// A number, of whatever size.
+    fn number(&mut self) -> Option<&'a str> {
+        let part = |byte: u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+        let end = self.0.bytes().position(|byte| !part(byte)).unwrap_or(self.0.len());
+        let (number, rest) = self.0.split_at_checked(end)?;
+        self.0 = rest;
+        let digits = number.len() < 18 && number.bytes().all(|byte| byte.is_ascii_digit());
+        let simple = digits && (number == "0" || matches!(number.as_bytes(), [b'1'..=b'9', ..]));
+        (simple || serde_json::from_str::<serde_json::Number>(number).is_ok()).then_some(number)
+    }
+
+    /// Whether this comes next; it is taken then.
+    fn takes(&mut self, word: &str) -> bool {
+        let rest = self.0.strip_prefix(word);
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
+    }
+
+    /// An object, of which each value is taken by `value`.
+    fn object(
+        &mut self,
+        keys: &mut Keys<'a>,
+        mut value: impl FnMut(&'a str, &mut Self) -> Option<()>,
+    ) -> Option<()> {
+        self.sequence("{", "}", |line| {
+            let key = line.plain()?;
+            keys.add(key)?;
+            line.takes(":").then_some(())?;
+            value(key, line)
+        })
+    }
+
+    fn sequence(
+        &mut self,
+        begin: &str,
+        end: &str,
+        mut item: impl FnMut(&mut Self) -> Option<()>,
+    ) -> Option<()> {
+        self.takes(begin).then_some(())?;
+        if self.takes(end) {
+            return Some(());
+        }
+        loop {
+            item(self)?;
+            if !self.takes(",") {
+                return self.takes(end).then_some(());
+            }
+        }
+    }
+
+    /// A value of which nothing is kept, with so many more within each other at most.
+    fn pass(&mut self, nested: usize) -> Option<()> {
+        match self.0.as_bytes().first()? {
+            b'"' => self.text().map(drop),
+            b'{' => {
+                let deeper = nested.checked_sub(1)?;
+                self.object(&mut Keys::default(), |_, line| line.pass(deeper))
+            }
+            b'[' => {
+                let deeper = nested.checked_sub(1)?;
+                self.sequence("[", "]", |line| line.pass(deeper))
+            }
+            b'n' | b't' | b'f' => {
+                ["null", "true", "false"].iter().any(|word| self.takes(word)).then_some(())
+            }
+            _ => self.number().map(drop),
+        }
+    }
 }
 
 /// Whether the digits after `\u` are of a character that has no shorter escape and needs one.
@@ -85,54 +184,6 @@ fn is_control(digits: &[u8]) -> bool {
         return false;
     };
     *high == b'1' || !matches!(low, b'8' | b'9' | b'a' | b'c' | b'd')
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Outline<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Head)
-    }
-}
-
-struct Head;
-
-impl<'de> Visitor<'de> for Head {
-    type Value = Outline<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an audit event")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut event, mut code, mut uid, mut time) = (None, None, None, None);
-        let (mut cluster_name, mut writer, mut seq, mut user) = (None, None, None, None);
-        let mut keys = Keys::with_capacity(32);
-        while let Some(key) = map.next_key::<&'de str>()? {
-            keys.add(key)?;
-            match key {
-                "event" => event = Some(map.next_value::<&str>()?),
-                "code" => code = Some(map.next_value::<&str>()?),
-                "uid" => uid = Some(map.next_value()?),
-                "time" => time = Some(map.next_value()?),
-                "cluster_name" => cluster_name = Some(map.next_value()?),
-                "writer" => writer = Some(map.next_value()?),
-                "seq" => seq = Some(map.next_value()?),
-                "user" => user = Some(map.next_value()?),
-                _ => map.next_value_seed(Passed)?,
-            }
-        }
-        let missing = de::Error::missing_field;
-        code.ok_or_else(|| missing("code"))?;
-        Ok(Outline {
-            event: event.filter(|name| !name.is_empty()).ok_or_else(|| missing("event"))?,
-            uid: uid.ok_or_else(|| missing("uid"))?,
-            time: time.ok_or_else(|| missing("time"))?,
-            cluster_name: cluster_name.ok_or_else(|| missing("cluster_name"))?,
-            writer: writer.ok_or_else(|| missing("writer"))?,
-            seq: seq.ok_or_else(|| missing("seq"))?,
-            user,
-            keys,
-        })
-    }
 }
 
 /// The fields of one object. They are few: a list, which is looked through only for a name that may
@@ -152,16 +203,14 @@ impl<'a> Keys<'a> {
         Self { names: Vec::with_capacity(count), marks: 0 }
     }
 
-    fn add<E: de::Error>(&mut self, name: &'a str) -> Result<(), E> {
-        if self.have(name) {
-            return Err(E::custom("a field twice"));
-        }
-        if self.names.len() == Self::MOST {
-            return Err(E::custom("very many fields"));
+    /// `None` for one that is there already, and for one too many.
+    fn add(&mut self, name: &'a str) -> Option<()> {
+        if self.have(name) || self.names.len() == Self::MOST {
+            return None;
         }
         self.names.push(name);
         self.marks |= mark(name);
-        Ok(())
+        Some(())
     }
 
     fn have(&self, name: &str) -> bool {
@@ -175,64 +224,6 @@ fn mark(name: &str) -> u64 {
     let edge = |byte: Option<&u8>| usize::from(byte.copied().unwrap_or_default());
     let sum = bytes.len() * 7 + edge(bytes.first()) * 5 + edge(bytes.last()) * 11;
     1 << (sum % 64)
-}
-
-/// Reads a value and keeps nothing of it. Unlike [`de::IgnoredAny`] it looks into texts and
-/// numbers: what passes can be read.
-struct Passed;
-
-impl<'de> DeserializeSeed<'de> for Passed {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Passed {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Passed)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut keys = Keys::default();
-        while let Some(key) = map.next_key::<&'de str>()? {
-            keys.add(key)?;
-            map.next_value_seed(Passed)?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -313,6 +304,33 @@ mod tests {
         #[test]
         fn reading_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Outline::read(&bytes);
+        }
+
+        #[test]
+        fn a_line_with_an_error_is_left_alone_or_means_the_same_to_others(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..3, "[ -~\\n\u{e9}]"), 1..4),
+        ) {
+            let good = line(r#""user":"alice","command":"a\n\u0001\"","n":[1,-2.5e3,0,null,true,{"a":[]}]"#);
+            let mut text: Vec<char> = good.chars().collect();
+            for (at, way, with) in changes {
+                let at = at.index(text.len());
+                let removed = usize::from(way != 0);
+                text.splice(at..at + removed, with.chars().take(usize::from(way != 1)));
+            }
+            let text: String = text.into_iter().collect();
+            if let Some(outline) = Outline::read(text.as_bytes()) {
+                let value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+                for (key, has) in [
+                    ("event", outline.event), ("uid", outline.uid), ("writer", outline.writer),
+                    ("cluster_name", outline.cluster_name), ("user", outline.user.unwrap_or_default()),
+                ] {
+                    prop_assert_eq!(value.get(key).map_or(Some(""), |value| value.as_str()), Some(has));
+                }
+                prop_assert_eq!(value["seq"].as_u64(), Some(outline.seq));
+                prop_assert_eq!(value["time"].as_str().unwrap().parse::<Timestamp>().unwrap(), outline.time);
+                prop_assert_eq!(value.len(), outline.keys.names.len());
+                prop_assert!(value.keys().all(|key| outline.has(key)));
+            }
         }
 
         #[test]
