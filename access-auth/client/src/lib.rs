@@ -17,6 +17,7 @@ mod client;
 mod credentials;
 mod dial;
 mod error;
+mod events;
 mod identity_file;
 mod keys;
 mod pem;

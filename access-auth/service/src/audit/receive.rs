@@ -23,21 +23,22 @@ impl AuthService {
         request: proto::EmitRequest,
     ) -> Result<proto::EmitResponse> {
         let writer = WriterId::new(&request.writer)?;
-        if request.events.len() > MAX_APPEND_EVENTS {
+        let received = request.into_events().map_err(|err| Error::Invalid(err.to_string()))?;
+        if received.len() > MAX_APPEND_EVENTS {
             return Err(Error::Invalid(format!(
                 "{} events in one call, more than {MAX_APPEND_EVENTS}",
-                request.events.len()
+                received.len()
             )));
         }
         let storage = &self.inner.storage;
         writers::claim(&*storage.backend, &*storage.events, &writer, host).await?;
         let events = &storage.events;
         let before = events.last_seq(writer.as_str()).await?.unwrap_or(0);
-        let mut rows = Vec::with_capacity(request.events.len());
+        let mut rows = Vec::with_capacity(received.len());
         let mut last = 0;
         let mut gap = None;
         let emitter = Emitter::of(host)?;
-        for json in &request.events {
+        for json in &received {
             let row = match plain_row(json, &writer, self.cluster(), &emitter) {
                 Some(row) => row,
                 None => row_of(self.check_event(json, &writer)?, host)?,

@@ -37,10 +37,8 @@ fn stamp(stamper: &mut Stamper, event: Event) -> Vec<u8> {
 }
 
 async fn emit(client: &AuthClient, writer: &str, events: &[Vec<u8>]) -> Result<u64, Status> {
-    let request = proto::EmitRequest {
-        writer: writer.into(),
-        events: events.iter().cloned().map(Into::into).collect(),
-    };
+    let events = events.iter().cloned().map(Into::into).collect();
+    let request = proto::EmitRequest::of(writer, events);
     Ok(client.audit().emit(request).await?.into_inner().stored_up_to)
 }
 
@@ -155,11 +153,17 @@ async fn hostile_events_are_refused() {
         (vec![foreign], "of another cluster"),
         (vec![zero.into_bytes()], "out of range"),
         (vec![vec![b' '; 300 * 1024]], "bytes, more than"),
+        (vec![b"{}".to_vec(); 2000], "2000 events in one call, more than"),
     ] {
         let refused = emit(&host, "w-1", &events).await.unwrap_err();
         assert!(refused.message().contains(part), "{refused}");
         assert_eq!(refused.code(), Code::InvalidArgument);
     }
+    let packed = b"not compressed".as_slice().into();
+    let request = proto::EmitRequest { writer: "w-1".into(), packed, ..Default::default() };
+    let refused = host.audit().emit(request).await.unwrap_err();
+    assert!(refused.message().contains("cannot be unpacked"), "{refused}");
+    assert_eq!(refused.code(), Code::InvalidArgument);
     assert!(emit(&host, "../x", &[]).await.is_err());
     assert_eq!(emit(&host, "w-1", &[first, second]).await.unwrap(), 2, "nothing of it was stored");
 }

@@ -97,7 +97,7 @@ impl SpoolSink {
             }
             let count = batch.events.len();
             next_call = Instant::now() + GATHER;
-            match emit(&clients(), self.named(&batch.events)).await {
+            match self.emit(&clients(), &batch.events).await {
                 Ok(stored) => {
                     most = MAX_EVENTS.min(most * 2);
                     pause.reset();
@@ -153,21 +153,28 @@ impl SpoolSink {
         synced.saturating_sub(*self.shared().acked.borrow())
     }
 
-    /// What is handed over, under the writer of the moment and with its numbers.
-    fn named(&self, events: &[Bytes]) -> Named {
+    /// Hands events over, under the writer of the moment and with its numbers. Gives the number,
+    /// here, up to which they are stored.
+    async fn emit(&self, client: &AuthClient, events: &[Bytes]) -> Result<u64, ClientError> {
         // Nothing is copied under the lock: whoever accepts an event waits for it.
         let (writer, base) = {
             let journal = self.lock();
             (journal.writer().clone(), journal.base)
         };
-        let events = match base {
-            Some(base) => {
-                let restamp = |json: &Bytes| refused::restamp(json, &writer, base).into();
-                events.iter().map(restamp).collect()
-            }
-            None => events.to_vec(),
-        };
-        Named { writer: writer.to_string(), base: base.unwrap_or(0), events }
+        let events = events.to_vec();
+        let request = blocking(self.shared(), move |_| {
+            let events = match base {
+                Some(base) => {
+                    let restamp = |json: &Bytes| refused::restamp(json, &writer, base).into();
+                    events.iter().map(restamp).collect()
+                }
+                None => events,
+            };
+            Ok(proto::EmitRequest::of(writer.as_str(), events))
+        });
+        let request = request.await.map_err(|err| ClientError::Malformed(err.to_string()))?;
+        let answer = client.audit().emit(with_deadline(request)).await?;
+        Ok(answer.into_inner().stored_up_to.saturating_add(base.unwrap_or(0)))
     }
 
     /// Keeps events aside that Auth refuses for good, and tells of them.
@@ -334,22 +341,7 @@ fn read_from(path: &std::path::Path, offset: u64) -> io::Result<Bytes> {
     Ok(contents.into())
 }
 
-/// What one call hands over.
-struct Named {
-    writer: String,
-    base: u64,
-    events: Vec<Bytes>,
-}
-
-/// Hands events over. Gives the number, here, up to which they are stored.
-async fn emit(client: &AuthClient, named: Named) -> Result<u64, ClientError> {
-    let Named { writer, base, events } = named;
-    let request = with_deadline(proto::EmitRequest { writer, events });
-    let stored = client.audit().emit(request).await?.into_inner().stored_up_to;
-    Ok(stored.saturating_add(base))
-}
-
-/// Runs what touches the disk where it may block.
+/// Runs what touches the disk, or takes long, where it may block.
 async fn blocking<T: Send + 'static>(
     shared: &Arc<Shared>,
     work: impl FnOnce(&Shared) -> io::Result<T> + Send + 'static,

@@ -574,20 +574,22 @@ impl Audit for FakeAuth {
         if self.inner.foreign.lock().unwrap().as_ref() == Some(&request.writer) {
             return Err(Status::already_exists("this audit writer belongs to another host"));
         }
+        let writer = request.writer.clone();
+        let received = request.into_events().unwrap();
         if let Some(poison) = &*self.inner.poison.lock().unwrap() {
             let poisoned = |json: &bytes::Bytes| String::from_utf8_lossy(json).contains(poison);
-            if request.events.iter().any(poisoned) {
+            if received.iter().any(poisoned) {
                 return Err(Status::invalid_argument("not an audit event"));
             }
         }
         let mut events = self.inner.events.lock().unwrap();
         let mut last = 0;
-        for json in &request.events {
+        for json in &received {
             let envelope = Envelope::from_json(json).unwrap();
-            assert_eq!(envelope.writer.as_str(), request.writer);
+            assert_eq!(envelope.writer.as_str(), writer);
             assert!(envelope.seq > last, "in order");
             last = envelope.seq;
-            if events.insert((request.writer.clone(), last), envelope.clone()).is_some_and(|old| {
+            if events.insert((writer.clone(), last), envelope.clone()).is_some_and(|old| {
                 assert_eq!(old, envelope, "a number is used once");
                 true
             }) {
