@@ -22,8 +22,8 @@ use crate::files;
 /// process loses nothing of it, only one of the machine.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
 /// How long the beginning of a file, its name and its end may: nobody waits for these. What Auth
-/// has by then is not synced at all.
-const SETTLE_AFTER: Duration = Duration::from_millis(100);
+/// has by then, as it mostly does, is not synced at all.
+const SETTLE_AFTER: Duration = Duration::from_secs(1);
 
 /// A file that grows. While it lives, nobody uploads it.
 pub(super) struct RecordingFile {

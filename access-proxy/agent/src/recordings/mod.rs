@@ -117,6 +117,7 @@ impl std::fmt::Debug for SpoolRecorder {
 }
 
 /// A recording that is complete, or as complete as it will ever be.
+#[derive(Clone)]
 struct Waiting {
     session: SessionId,
     path: PathBuf,

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use access_client::{AuthClient, ClientError, proto};
 use futures::StreamExt;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::{Shared, SpoolRecorder, Waiting};
@@ -21,7 +21,14 @@ use crate::spool::ClientSource;
 /// The size of the pieces that are sent, in bytes.
 const PART: u64 = 256 * 1024;
 /// How many recordings are uploaded at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 16;
+/// How far apart uploads begin: what ended between two goes together, and Auth stores it in few
+/// transactions.
+const GATHER: Duration = Duration::from_millis(200);
+/// The largest recordings that are read with the folder, in bytes, and how many: most are small, and
+/// a turn of a thread that may block costs more than reading one.
+const SMALL: u64 = 16 * 1024;
+const READ_AT_ONCE: usize = 64;
 /// A look at the folder, in case a tick was missed.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
@@ -33,6 +40,7 @@ impl SpoolRecorder {
         let mut pause = Pause::for_calls();
         loop {
             ended.mark_unchanged();
+            let next = Instant::now() + GATHER;
             let failed = self.upload_waiting(&clients).await;
             if failed == 0 {
                 pause.reset();
@@ -40,6 +48,7 @@ impl SpoolRecorder {
                     _ = ended.changed() => {}
                     () = tokio::time::sleep(LOOK_AGAIN) => {}
                 }
+                tokio::time::sleep_until(next).await;
             } else {
                 tokio::time::sleep(pause.after_failure()).await;
             }
@@ -48,7 +57,12 @@ impl SpoolRecorder {
 
     /// Uploads what waits now, once each, and says how many could not be.
     pub async fn upload_waiting(&self, clients: &ClientSource) -> usize {
-        let waiting = match self.shared.waiting() {
+        let shared = Arc::clone(&self.shared);
+        let found = tokio::task::spawn_blocking(move || {
+            let waiting = shared.waiting()?.into_iter().map(Reading::from).collect();
+            io::Result::<Vec<_>>::Ok(read_small(waiting))
+        });
+        let waiting = match found.await.map_err(io::Error::other).and_then(|found| found) {
             Ok(waiting) => waiting,
             Err(err) => {
                 warn!("the recordings cannot be listed: {err}");
@@ -65,13 +79,13 @@ impl SpoolRecorder {
 }
 
 /// Uploads a recording and removes it. Says whether it worked.
-async fn upload_one(shared: &Arc<Shared>, client: AuthClient, recording: Waiting) -> bool {
-    let Waiting { session, path, size } = &recording;
+async fn upload_one(shared: &Arc<Shared>, client: AuthClient, recording: Reading) -> bool {
+    let Waiting { session, path, size } = &recording.of.clone();
     let stored = if *size == 0 {
         // The process ended before the first byte: there was no session.
         Ok(())
     } else {
-        send(&client, &recording).await
+        send(&client, recording).await
     };
     match stored {
         Ok(()) => match files::remove(path) {
@@ -100,19 +114,27 @@ async fn upload_one(shared: &Arc<Shared>, client: AuthClient, recording: Waiting
     }
 }
 
-async fn send(client: &AuthClient, recording: &Waiting) -> Result<(), ClientError> {
-    let unreadable =
-        |err: io::Error| ClientError::Malformed(format!("{}: {err}", recording.path.display()));
+async fn send(client: &AuthClient, recording: Reading) -> Result<(), ClientError> {
+    let Waiting { session, path, size } = recording.of.clone();
+    let unreadable = |err: io::Error| ClientError::Malformed(format!("{}: {err}", path.display()));
     let (broke, broken) = oneshot::channel();
-    let session = recording.session.to_string();
-    let reading = Reading { path: recording.path.clone(), file: None, at: 0, size: recording.size };
-    let parts = futures::stream::unfold((reading, Some(broke), session), |state| async move {
-        let (reading, mut broke, session) = state;
-        if reading.at >= reading.size {
+    let name = session.to_string();
+    let parts = futures::stream::unfold((recording, Some(broke), name), |state| async move {
+        let (mut reading, mut broke, session) = state;
+        if reading.at >= reading.of.size {
             return None;
         }
-        let read = tokio::task::spawn_blocking(move || reading.part()).await;
-        match read.map_err(io::Error::other).and_then(|read| read) {
+        let read = match reading.small.take() {
+            Some(data) => {
+                reading.at = reading.of.size;
+                Ok((data, reading))
+            }
+            None => tokio::task::spawn_blocking(move || reading.part())
+                .await
+                .map_err(io::Error::other)
+                .and_then(|read| read),
+        };
+        match read {
             Ok((data, reading)) => {
                 // The first part names the session.
                 let part = proto::RecordingPart { session_id: session, data };
@@ -133,34 +155,49 @@ async fn send(client: &AuthClient, recording: &Waiting) -> Result<(), ClientErro
         answer = upload => answer?.into_inner(),
         Ok(err) = broken => return Err(unreadable(err)),
     };
-    if answer.size == recording.size {
+    if answer.size == size {
         Ok(())
     } else {
-        Err(ClientError::Malformed(format!(
-            "of {} bytes of the recording {} were stored",
-            recording.size, answer.size
-        )))
+        let why = format!("of {size} bytes of the recording {} were stored", answer.size);
+        Err(ClientError::Malformed(why))
     }
 }
 
-/// A file that is read part by part; opening it and reading the first is one turn of a thread that
-/// may block.
+/// A recording that is read part by part; opening its file and reading the first is one turn of a
+/// thread that may block.
 struct Reading {
-    path: PathBuf,
+    of: Waiting,
     file: Option<File>,
     at: u64,
-    size: u64,
+    /// All of it, if it was small enough to be read before.
+    small: Option<Vec<u8>>,
+}
+
+impl From<Waiting> for Reading {
+    fn from(of: Waiting) -> Self {
+        Self { of, file: None, at: 0, small: None }
+    }
 }
 
 impl Reading {
     fn part(mut self) -> io::Result<(Vec<u8>, Self)> {
         let file = match self.file.take() {
             Some(file) => file,
-            None => File::open(&self.path)?,
+            None => File::open(&self.of.path)?,
         };
-        let len = self.size.saturating_sub(self.at).min(PART);
+        let len = self.of.size.saturating_sub(self.at).min(PART);
         let mut data = vec![0; usize::try_from(len).map_err(io::Error::other)?];
         file.read_exact_at(&mut data, self.at)?;
         Ok((data, Self { file: Some(file), at: self.at + len, ..self }))
     }
+}
+
+/// Reads those that are small. What goes wrong with one is met again when it is sent.
+fn read_small(mut waiting: Vec<Reading>) -> Vec<Reading> {
+    let small = waiting.iter_mut().filter(|reading| reading.of.size <= SMALL);
+    for reading in small.take(READ_AT_ONCE) {
+        let read = std::fs::read(&reading.of.path).ok();
+        reading.small = read.filter(|data| data.len() as u64 == reading.of.size);
+    }
+    waiting
 }
