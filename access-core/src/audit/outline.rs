@@ -7,7 +7,7 @@ use crate::time::Timestamp;
 ///
 /// It is for whoever receives many events and keeps them as they come: each that
 /// [`Outline::read`] takes is one for [`Envelope::from_json`](super::Envelope::from_json) too,
-/// which makes values of all fields.
+/// which makes values of all fields, if the cluster and the writer that it names are names.
 ///
 /// ```
 /// use access_core::audit::Outline;
@@ -44,7 +44,7 @@ impl<'a> Outline<'a> {
     /// although it may be an event all the same: with another escape for a character, a field
     /// twice, very many fields, an escape in the head, or white space between its parts.
     pub fn read(json: &'a [u8]) -> Option<Self> {
-        let mut line = Line(std::str::from_utf8(json).ok()?);
+        let mut line = Line::of(std::str::from_utf8(json).ok()?);
         let (mut event, mut code, mut uid, mut time) = (None, None, None, None);
         let (mut cluster_name, mut writer, mut seq, mut user) = (None, None, None, None);
         let mut keys = Keys::with_capacity(32);
@@ -65,7 +65,7 @@ impl<'a> Outline<'a> {
         code?;
         let (event, uid, time) = (event.filter(|name: &&str| !name.is_empty())?, uid?, time?);
         let (cluster_name, writer, seq) = (cluster_name?, writer?, seq?);
-        let done = line.0.is_empty();
+        let done = line.rest.is_empty();
         done.then_some(Self { event, uid, time, cluster_name, writer, seq, user, keys })
     }
 
@@ -80,13 +80,25 @@ const NESTED: usize = 16;
 
 /// What is left of a line, from which one part after the other is taken: each method gives `None`
 /// where there is no such part, or it is not written as `serde_json` writes it.
-struct Line<'a>(&'a str);
+struct Line<'a> {
+    rest: &'a str,
+    /// There is no escape in any of it, and nothing that needs one but quotes.
+    plain: bool,
+}
 
 impl<'a> Line<'a> {
+    fn of(text: &'a str) -> Self {
+        let escapes = scan::position(text.as_bytes(), |byte| (byte < 0x20) | (byte == b'\\'));
+        Self { rest: text, plain: escapes.is_none() }
+    }
+
     /// A text without its quotes; any escapes in it are left as they are.
     fn text(&mut self) -> Option<&'a str> {
-        let inside = self.0.strip_prefix('"')?;
+        let inside = self.rest.strip_prefix('"')?;
         let mut end = 0;
+        if self.plain {
+            end = memchr::memchr(b'"', inside.as_bytes())?;
+        }
         loop {
             let rest = inside.get(end..)?;
             end += scan::position(rest.as_bytes(), is_escaped)?;
@@ -97,21 +109,22 @@ impl<'a> Line<'a> {
                 _ => return None,
             }
         }
-        self.0 = inside.get(end + 1..)?;
+        self.rest = inside.get(end + 1..)?;
         inside.get(..end)
     }
 
     /// A text that has no escapes.
     fn plain(&mut self) -> Option<&'a str> {
-        self.text().filter(|text| !text.contains('\\'))
+        let text = self.text()?;
+        (self.plain || !text.contains('\\')).then_some(text)
     }
 
     /// A number, of whatever size.
     fn number(&mut self) -> Option<&'a str> {
         let part = |byte: u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
-        let end = self.0.bytes().position(|byte| !part(byte)).unwrap_or(self.0.len());
-        let (number, rest) = self.0.split_at_checked(end)?;
-        self.0 = rest;
+        let end = self.rest.bytes().position(|byte| !part(byte)).unwrap_or(self.rest.len());
+        let (number, rest) = self.rest.split_at_checked(end)?;
+        self.rest = rest;
         let digits = number.len() < 18 && number.bytes().all(|byte| byte.is_ascii_digit());
         let simple = digits && (number == "0" || matches!(number.as_bytes(), [b'1'..=b'9', ..]));
         (simple || serde_json::from_str::<serde_json::Number>(number).is_ok()).then_some(number)
@@ -119,8 +132,8 @@ impl<'a> Line<'a> {
 
     /// Whether this comes next; it is taken then.
     fn takes(&mut self, word: &str) -> bool {
-        let rest = self.0.strip_prefix(word);
-        self.0 = rest.unwrap_or(self.0);
+        let rest = self.rest.strip_prefix(word);
+        self.rest = rest.unwrap_or(self.rest);
         rest.is_some()
     }
 
@@ -158,7 +171,7 @@ impl<'a> Line<'a> {
 
     /// A value of which nothing is kept, with so many more within each other at most.
     fn pass(&mut self, nested: usize) -> Option<()> {
-        match self.0.as_bytes().first()? {
+        match self.rest.as_bytes().first()? {
             b'"' => self.text().map(drop),
             b'{' => {
                 let deeper = nested.checked_sub(1)?;

@@ -222,6 +222,57 @@ async fn torn_lines_are_cut_and_numbers_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_longer_than_what_is_read_at_once_is_delivered_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let uplink = uplink().await;
+    {
+        let sink = open(dir.path(), SpoolOptions::default());
+        for batch in 0..12 {
+            let events = (0..1000).map(|number| logout(batch * 1000 + number)).collect();
+            sink.accept_all(events, Durability::Soon).await.unwrap();
+        }
+        assert!(sink.status().bytes > 2 * 1024 * 1024, "{:?}", sink.status());
+        let _delivery = uplink.deliver(&sink);
+        delivered(&sink).await;
+        let state = dir.path().join("state.json");
+        let saved = || std::fs::read_to_string(&state).unwrap().contains("\"acked\":12000");
+        eventually("the state is saved", saved).await;
+    }
+    // Another process looks for what is new behind all that.
+    let sink = open(dir.path(), SpoolOptions::default());
+    sink.accept(logout(12_000), Durability::Soon).await.unwrap();
+    let _delivery = uplink.deliver(&sink);
+    delivered(&sink).await;
+    let users = uplink.check_whole(sink.writer().as_str());
+    assert_eq!(users.last().unwrap(), "user-12000");
+    assert_eq!(uplink.auth.inner.emitted_twice.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_longer_than_what_is_read_at_once_hides_one_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let uplink = uplink().await;
+    {
+        let sink = open(dir.path(), SpoolOptions::default());
+        sink.accept_all((0..20).map(logout).collect(), Durability::Synced).await.unwrap();
+    }
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let segment = files.filter(|path| path.extension().is_some_and(|name| name == "log"));
+    let segment = segment.last().unwrap();
+    let mut lines = std::fs::read(&segment).unwrap();
+    let ends = lines.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    let tenth = ends.map(|(at, _)| at).nth(9).unwrap() + 1;
+    lines.splice(tenth..tenth, vec![0; 3 * 1024 * 1024]);
+    std::fs::write(&segment, lines).unwrap();
+    let sink = open(dir.path(), SpoolOptions::default());
+    let _delivery = uplink.deliver(&sink);
+    delivered(&sink).await;
+    let events = uplink.auth.inner.events.lock().unwrap();
+    let numbers: Vec<_> = events.keys().map(|(_, seq)| *seq).collect();
+    assert_eq!(numbers, (1..=10).chain(12..=20).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_arrive_in_order_and_once_though_auth_goes_away() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = SpoolOptions::default();

@@ -29,6 +29,8 @@ const STRANGERS_BELOW: u64 = 1024 * 1024;
 /// How far apart calls are that are not full: each costs Auth a transaction, and the sessions here
 /// the processor's time.
 const GATHER: Duration = Duration::from_millis(200);
+/// The most bytes of a file that are looked at in one go: many times a line.
+const MAX_READ: u64 = 2 * MAX_BATCH as u64;
 /// How often acks are written.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How often the reserve is looked after.
@@ -303,8 +305,8 @@ fn read(shared: &Shared, cursor: Cursor, most: usize) -> io::Result<Batch> {
         if batch.cursor.segment != first {
             batch.cursor = Cursor { segment: first, offset: 0 };
         }
-        let contents = read_from(&path, batch.cursor.offset)?;
         let start = batch.cursor.offset;
+        let contents = read_from(&path, start)?;
         for found in lines(&contents) {
             let (line, end) = match found {
                 Found::Line(line, end) => (line, end),
@@ -324,8 +326,15 @@ fn read(shared: &Shared, cursor: Cursor, most: usize) -> io::Result<Batch> {
                 batch.last = line.number;
             }
         }
-        if active || !batch.events.is_empty() {
+        let more = contents.len() as u64 == MAX_READ;
+        if !batch.events.is_empty() || (active && !more) {
             return Ok(batch);
+        }
+        if more {
+            // Without a line's end in all of that it was none.
+            let passed = batch.cursor.offset > start;
+            batch.cursor.offset = if passed { batch.cursor.offset } else { start + MAX_READ };
+            continue;
         }
         // This file holds nothing more that can be read; the next one may.
         next = shared.lock().end_of_segment(first).max(next) + 1;
@@ -337,7 +346,7 @@ fn read_from(path: &std::path::Path, offset: u64) -> io::Result<Bytes> {
     let mut file = std::fs::File::open(path)?;
     file.seek(SeekFrom::Start(offset))?;
     let mut contents = Vec::new();
-    file.read_to_end(&mut contents)?;
+    file.take(MAX_READ).read_to_end(&mut contents)?;
     Ok(contents.into())
 }
 

@@ -61,7 +61,7 @@ pub struct SpoolOptions {
     /// Bytes that strangers' failures may take, and what one name is denied beyond 60 times a
     /// minute; later ones overwrite earlier ones. Default 2 MiB.
     pub stranger_bytes: u64,
-    /// Bytes after which a new file is begun. Default 1 MiB.
+    /// Bytes after which a new file is begun. Default 8 MiB.
     pub segment_bytes: u64,
 }
 
@@ -72,7 +72,7 @@ impl Default for SpoolOptions {
             max_bytes: 512 * MIB,
             reserve_bytes: MIB,
             stranger_bytes: 2 * MIB,
-            segment_bytes: MIB,
+            segment_bytes: 8 * MIB,
         }
     }
 }
