@@ -134,12 +134,14 @@ pub fn uuid_text(mut bytes: [u8; 16]) -> String {
     // By hand: each audit event has one.
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |half: u8| DIGITS.get(usize::from(half)).copied().unwrap_or(b'0');
-    let digits = bytes.into_iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0x0f)]);
-    let mut text = *b"........-....-....-....-............";
-    for (place, digit) in text.iter_mut().filter(|place| **place == b'.').zip(digits) {
-        *place = digit;
+    let mut text = Vec::with_capacity(36);
+    for (n, byte) in bytes.into_iter().enumerate() {
+        if matches!(n, 4 | 6 | 8 | 10) {
+            text.push(b'-');
+        }
+        text.extend_from_slice(&[digit(byte >> 4), digit(byte & 0x0f)]);
     }
-    String::from_utf8_lossy(&text).into_owned()
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// The longest name in bytes.
@@ -214,5 +216,8 @@ mod tests {
     fn random_ids_are_version_4_uuids() {
         let id = SessionId::from_random([0xff; 16]);
         assert_eq!(id.as_str(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        let id =
+            SessionId::from_random(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef_u128.to_be_bytes());
+        assert_eq!(id.as_str(), "01234567-89ab-4def-8123-456789abcdef");
     }
 }

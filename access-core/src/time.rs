@@ -69,22 +69,43 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    fn to_offset(self) -> OffsetDateTime {
-        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
-            .unwrap_or(OffsetDateTime::UNIX_EPOCH)
-    }
-
     /// Appends the moment as text.
     pub(crate) fn append(self, out: &mut Vec<u8>) {
-        // A moment between the epoch and the year 9999 can be written, and a Vec takes all.
-        let _ = self.to_offset().format_into(out, &Rfc3339);
+        // By hand: each audit event has one.
+        let date = OffsetDateTime::from_unix_timestamp(self.as_secs())
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let (year, month, day) = date.to_calendar_date();
+        let (hour, minute, second) = date.to_hms();
+        let two = |number: u8| [b'0' + number / 10, b'0' + number % 10];
+        out.extend_from_slice(&two((year / 100) as u8));
+        for (number, mark) in [
+            ((year % 100) as u8, b'-'),
+            (month.into(), b'-'),
+            (day, b'T'),
+            (hour, b':'),
+            (minute, b':'),
+        ] {
+            let [tens, ones] = two(number);
+            out.extend_from_slice(&[tens, ones, mark]);
+        }
+        out.extend_from_slice(&two(second));
+        let mut fraction = self.0 % 1000;
+        if fraction > 0 {
+            out.push(b'.');
+        }
+        while fraction > 0 {
+            out.push(b'0' + (fraction / 100) as u8);
+            fraction = fraction % 100 * 10;
+        }
+        out.push(b'Z');
     }
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.to_offset().format(&Rfc3339).map_err(|_| fmt::Error)?;
-        f.write_str(&text)
+        let mut text = Vec::with_capacity(24);
+        self.append(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
     }
 }
 
@@ -105,8 +126,8 @@ impl std::str::FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parsed = OffsetDateTime::parse(text, &Rfc3339)
             .map_err(|_| TimestampError(text.chars().take(64).collect()))?;
-        let millis = parsed.unix_timestamp_nanos() / 1_000_000;
-        Ok(Self::from_millis(i64::try_from(millis).unwrap_or(i64::MAX)))
+        let millis = parsed.unix_timestamp() * 1000 + i64::from(parsed.millisecond());
+        Ok(Self::from_millis(millis))
     }
 }
 
@@ -235,6 +256,8 @@ impl Clock for ManualClock {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -254,5 +277,25 @@ mod tests {
             assert_eq!(t.to_string().parse::<Timestamp>().unwrap(), t);
         }
         assert!("yesterday".parse::<Timestamp>().is_err());
+        for early in ["1969-12-31T23:59:59.9999Z", "0000-01-01T00:00:00Z"] {
+            assert_eq!(early.parse::<Timestamp>().unwrap(), Timestamp::EPOCH);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn timestamps_are_written_as_rfc_3339_says(
+            millis in 0..=Timestamp::MAX.as_millis(), unit in prop::sample::select(vec![1, 10, 100, 1000]),
+        ) {
+            let millis = millis / unit * unit;
+            let t = Timestamp::from_millis(millis);
+            let date = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).unwrap();
+            let mut text = Vec::new();
+            t.append(&mut text);
+            prop_assert_eq!(String::from_utf8(text).unwrap(), date.format(&Rfc3339).unwrap());
+            prop_assert_eq!(t.to_string(), date.format(&Rfc3339).unwrap());
+            prop_assert_eq!(serde_json::to_value(t).unwrap(), t.to_string());
+            prop_assert_eq!(t.to_string().parse::<Timestamp>().unwrap(), t);
+        }
     }
 }

@@ -117,10 +117,24 @@ macro_rules! required {
     )*};
 }
 
-required!("string": UserName, Login, SessionId, HostId, ResourceName, RoleName, TraceId, WriterId);
 required!("boolean": bool);
 required!("number": u8, u16, u32, u64, i32, i64);
 required!("time": Timestamp);
+
+macro_rules! ids {
+    ($($ty:ty),* $(,)?) => {$(
+        impl Field for $ty {
+            const TYPE: &'static str = "string";
+            const REQUIRED: bool = true;
+
+            fn append(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+                append_json_string(out, self.as_str())
+            }
+        }
+    )*};
+}
+
+ids!(UserName, Login, SessionId, HostId, ResourceName, RoleName, TraceId, WriterId);
 
 impl<const MAX: usize> Field for Text<MAX> {
     const TYPE: &'static str = "string";

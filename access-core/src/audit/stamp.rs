@@ -123,10 +123,5 @@ pub fn uid_of(writer: &WriterId, seq: u64) -> String {
     digest.update(writer.as_str().as_bytes());
     digest.update(&[0]);
     digest.update(&seq.to_be_bytes());
-    let digest = digest.finish();
-    let mut half = [0_u8; 16];
-    for (to, from) in half.iter_mut().zip(digest.as_ref()) {
-        *to = *from;
-    }
-    uuid_text(half)
+    uuid_text(digest.finish().as_ref().first_chunk().copied().unwrap_or_default())
 }
