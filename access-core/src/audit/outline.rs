@@ -1,6 +1,6 @@
 //! The head of an event, read out of its JSON without reading the event.
 
-use crate::scan::{self, is_escaped};
+use crate::scan::first_escaped;
 use crate::time::Timestamp;
 
 /// What a store has to know of an event, borrowed from the line that it stands in.
@@ -44,7 +44,7 @@ impl<'a> Outline<'a> {
     /// although it may be an event all the same: with another escape for a character, a field
     /// twice, very many fields, an escape in the head, or white space between its parts.
     pub fn read(json: &'a [u8]) -> Option<Self> {
-        let mut line = Line::of(std::str::from_utf8(json).ok()?);
+        let mut line = Line(std::str::from_utf8(json).ok()?);
         let (mut event, mut code, mut uid, mut time) = (None, None, None, None);
         let (mut cluster_name, mut writer, mut seq, mut user) = (None, None, None, None);
         let mut keys = Keys::with_capacity(32);
@@ -65,7 +65,7 @@ impl<'a> Outline<'a> {
         code?;
         let (event, uid, time) = (event.filter(|name: &&str| !name.is_empty())?, uid?, time?);
         let (cluster_name, writer, seq) = (cluster_name?, writer?, seq?);
-        let done = line.rest.is_empty();
+        let done = line.0.is_empty();
         done.then_some(Self { event, uid, time, cluster_name, writer, seq, user, keys })
     }
 
@@ -80,28 +80,15 @@ const NESTED: usize = 16;
 
 /// What is left of a line, from which one part after the other is taken: each method gives `None`
 /// where there is no such part, or it is not written as `serde_json` writes it.
-struct Line<'a> {
-    rest: &'a str,
-    /// There is no escape in any of it, and nothing that needs one but quotes.
-    plain: bool,
-}
+struct Line<'a>(&'a str);
 
 impl<'a> Line<'a> {
-    fn of(text: &'a str) -> Self {
-        let escapes = scan::position(text.as_bytes(), |byte| (byte < 0x20) | (byte == b'\\'));
-        Self { rest: text, plain: escapes.is_none() }
-    }
-
     /// A text without its quotes; any escapes in it are left as they are.
     fn text(&mut self) -> Option<&'a str> {
-        let inside = self.rest.strip_prefix('"')?;
+        let inside = self.0.strip_prefix('"')?;
         let mut end = 0;
-        if self.plain {
-            end = memchr::memchr(b'"', inside.as_bytes())?;
-        }
         loop {
-            let rest = inside.get(end..)?;
-            end += scan::position(rest.as_bytes(), is_escaped)?;
+            end += first_escaped(inside.as_bytes().get(end..)?)?;
             match inside.as_bytes().get(end..)? {
                 [b'"', ..] => break,
                 [b'\\', b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't', ..] => end += 2,
@@ -109,22 +96,24 @@ impl<'a> Line<'a> {
                 _ => return None,
             }
         }
-        self.rest = inside.get(end + 1..)?;
+        self.0 = inside.get(end + 1..)?;
         inside.get(..end)
     }
 
     /// A text that has no escapes.
     fn plain(&mut self) -> Option<&'a str> {
-        let text = self.text()?;
-        (self.plain || !text.contains('\\')).then_some(text)
+        let inside = self.0.strip_prefix('"')?;
+        let (text, rest) = inside.split_at_checked(first_escaped(inside.as_bytes())?)?;
+        self.0 = rest.strip_prefix('"')?;
+        Some(text)
     }
 
     /// A number, of whatever size.
     fn number(&mut self) -> Option<&'a str> {
         let part = |byte: u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
-        let end = self.rest.bytes().position(|byte| !part(byte)).unwrap_or(self.rest.len());
-        let (number, rest) = self.rest.split_at_checked(end)?;
-        self.rest = rest;
+        let end = self.0.bytes().position(|byte| !part(byte)).unwrap_or(self.0.len());
+        let (number, rest) = self.0.split_at_checked(end)?;
+        self.0 = rest;
         let digits = number.len() < 18 && number.bytes().all(|byte| byte.is_ascii_digit());
         let simple = digits && (number == "0" || matches!(number.as_bytes(), [b'1'..=b'9', ..]));
         (simple || serde_json::from_str::<serde_json::Number>(number).is_ok()).then_some(number)
@@ -132,8 +121,8 @@ impl<'a> Line<'a> {
 
     /// Whether this comes next; it is taken then.
     fn takes(&mut self, word: &str) -> bool {
-        let rest = self.rest.strip_prefix(word);
-        self.rest = rest.unwrap_or(self.rest);
+        let rest = self.0.strip_prefix(word);
+        self.0 = rest.unwrap_or(self.0);
         rest.is_some()
     }
 
@@ -171,7 +160,7 @@ impl<'a> Line<'a> {
 
     /// A value of which nothing is kept, with so many more within each other at most.
     fn pass(&mut self, nested: usize) -> Option<()> {
-        match self.rest.as_bytes().first()? {
+        match self.0.as_bytes().first()? {
             b'"' => self.text().map(drop),
             b'{' => {
                 let deeper = nested.checked_sub(1)?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::meta::{RecordingMeta, TerminalSize};
-use crate::scan;
+use crate::scan::first_escaped;
 
 /// The first line of an asciicast.
 pub(super) fn cast_header(meta: &RecordingMeta) -> Result<Vec<u8>, serde_json::Error> {
@@ -77,7 +77,7 @@ pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
 
 /// What comes before the first byte that cannot stand in a JSON string, that byte, and the rest.
 fn split_at_special(bytes: &[u8]) -> Option<(&[u8], u8, &[u8])> {
-    let (plain, rest) = bytes.split_at_checked(scan::position(bytes, scan::is_escaped)?)?;
+    let (plain, rest) = bytes.split_at_checked(first_escaped(bytes)?)?;
     let (byte, rest) = rest.split_first()?;
     Some((plain, *byte, rest))
 }
