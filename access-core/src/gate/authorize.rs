@@ -217,7 +217,7 @@ impl Gate {
         action: &Action,
         grant: &Grant,
     ) -> Result<Option<SessionSlot>, Denied> {
-        match (opens_session(action), grant.limits.max_connections) {
+        match (action.opens_session(), grant.limits.max_connections) {
             (true, Some(max)) => self.sessions.take(who.name(), max).map(Some),
             _ => Ok(None),
         }
@@ -231,7 +231,7 @@ impl Gate {
         context: &Context,
         denied: Option<&Denied>,
     ) -> Result<(), Denied> {
-        if denied.is_none() && !opens_session(action) {
+        if denied.is_none() && !action.opens_session() {
             return Ok(());
         }
         let (target_kind, target) = match target {
@@ -268,24 +268,6 @@ impl Gate {
 impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gate").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-/// Whether an action opens a session on a target: recorded when allowed, and counted.
-const fn opens_session(action: &Action) -> bool {
-    match action {
-        Action::SshSession { .. }
-        | Action::Database { .. }
-        | Action::App { .. }
-        | Action::Kubernetes { .. }
-        | Action::Desktop { .. } => true,
-        Action::See
-        | Action::SshSftp { .. }
-        | Action::SshForward { .. }
-        | Action::SshListen { .. }
-        | Action::SshAgent { .. }
-        | Action::DatabaseStatement { .. }
-        | Action::Api(_) => false,
     }
 }
 

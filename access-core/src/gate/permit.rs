@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::guard::Guarded;
 use super::source::PolicySource;
 use crate::identity::VerifiedIdentity;
-use crate::policy::{Action, Context, Decision, Grant, Reason, Target};
+use crate::policy::{Action, Context, Decision, Grant, Reason, SessionLimits, Target};
 use crate::resource::ResourceRef;
 use crate::time::{Clock, Timestamp};
 
@@ -32,7 +33,43 @@ struct Inner {
     granted_at: Timestamp,
     /// The policy's tick before the decision.
     tick: u64,
+    held_to: HeldTo,
     last_active: AtomicI64,
+}
+
+/// The limits of time that a permit is held to at this moment: those of its grant, or what has
+/// become stricter since. In milliseconds, so that they can be looked at for everything that passes.
+struct HeldTo {
+    expires: AtomicI64,
+    /// [`HeldTo::NEVER`] for no limit.
+    idle: AtomicI64,
+}
+
+impl HeldTo {
+    const NEVER: i64 = i64::MAX;
+
+    fn new(limits: &SessionLimits) -> Self {
+        Self {
+            expires: AtomicI64::new(limits.expires.as_millis()),
+            idle: AtomicI64::new(Self::idle_of(limits)),
+        }
+    }
+
+    fn idle_of(limits: &SessionLimits) -> i64 {
+        limits
+            .idle
+            .map_or(Self::NEVER, |idle| i64::try_from(idle.as_millis()).unwrap_or(Self::NEVER))
+    }
+
+    fn expires(&self) -> Timestamp {
+        Timestamp::from_millis(self.expires.load(Ordering::Relaxed))
+    }
+
+    /// How long nothing may pass, if there is a limit.
+    fn idle(&self) -> Option<Duration> {
+        let idle = self.idle.load(Ordering::Relaxed);
+        (idle != Self::NEVER).then(|| Duration::from_millis(idle.unsigned_abs()))
+    }
 }
 
 /// What the permits of one session have in common: made once, so that a session that asks for
@@ -78,7 +115,8 @@ impl Permit {
     pub(super) fn mint(scope: Arc<Scope>, action: Action, grant: Grant, tick: u64) -> Self {
         let granted_at = scope.clock.now();
         let last_active = AtomicI64::new(granted_at.as_millis());
-        let inner = Inner { scope, action, grant, granted_at, tick, last_active };
+        let held_to = HeldTo::new(&grant.limits);
+        let inner = Inner { scope, action, grant, granted_at, tick, held_to, last_active };
         Self { inner: Arc::new(inner) }
     }
 
@@ -102,7 +140,8 @@ impl Permit {
         &self.inner.scope.context
     }
 
-    /// What came with it: the allowing roles, limits, whether to record.
+    /// What came with it: the allowing roles, limits, whether to record. What the policy demands
+    /// by now may be stricter: see [`Permit::ended`].
     pub fn grant(&self) -> &Grant {
         &self.inner.grant
     }
@@ -123,14 +162,15 @@ impl Permit {
 
     /// Notes that something passed, for the idle limit.
     pub fn touch(&self) {
-        if self.inner.grant.limits.idle.is_some() {
-            self.inner
-                .last_active
-                .store(self.inner.scope.clock.now().as_millis(), Ordering::Relaxed);
+        if self.inner.held_to.idle().is_some() {
+            self.inner.active_at(self.inner.scope.clock.now());
         }
     }
 
     /// Completes when the permit is no longer good, with the reason.
+    ///
+    /// Each change of the policy is followed: a shorter end and a shorter idle limit hold from then
+    /// on, and a session ends that would have to be recorded more strictly than it was begun.
     ///
     /// The future is independent of the permit's lifetime and of its clones; hold one for a
     /// session and select on it.
@@ -162,38 +202,64 @@ impl Permit {
 impl Inner {
     fn ended_now(&self) -> Option<EndReason> {
         let now = self.scope.clock.now();
-        if now >= self.grant.limits.expires {
-            return Some(EndReason::Expired);
-        }
-        if let Some(deadline) = self.idle_deadline()
-            && now >= deadline
-        {
-            return Some(EndReason::Idle);
+        if let Some(reason) = self.out_of_time(now) {
+            return Some(reason);
         }
         let Scope { who, target, context, policy, .. } = &*self.scope;
         match policy.decide(who, &self.action, target, context, now) {
-            Decision::Allow(now) => self.outgrown(&now),
+            Decision::Allow(grant) => {
+                self.follow(&grant.limits, now);
+                self.outgrown(&grant).or_else(|| self.out_of_time(now))
+            }
             Decision::Deny(Reason::Gone(resource)) => Some(EndReason::Gone(resource)),
             Decision::Deny(reason) => Some(EndReason::Withdrawn(reason.public())),
         }
     }
 
-    /// Of a session with a database, whether it was begun by less strict roles than these.
-    fn outgrown(&self, now: &Grant) -> Option<EndReason> {
-        if !matches!(self.action, Action::Database { .. }) {
-            return None;
+    fn out_of_time(&self, now: Timestamp) -> Option<EndReason> {
+        if now >= self.held_to.expires() {
+            Some(EndReason::Expired)
+        } else if self.idle_deadline().is_some_and(|deadline| now >= deadline) {
+            Some(EndReason::Idle)
+        } else {
+            None
         }
-        let option = self.grant.database.is_behind(&now.database)?;
+    }
+
+    /// Holds to what has become stricter. An idle limit where there was none counts from now on:
+    /// until now nobody noted when something passed.
+    fn follow(&self, limits: &SessionLimits, now: Timestamp) {
+        self.held_to.expires.fetch_min(limits.expires.as_millis(), Ordering::Relaxed);
+        if self.held_to.idle().is_none() {
+            self.active_at(now);
+        }
+        self.held_to.idle.fetch_min(HeldTo::idle_of(limits), Ordering::Relaxed);
+    }
+
+    fn active_at(&self, now: Timestamp) {
+        self.last_active.store(now.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Of a session, whether it was begun by less strict roles than these.
+    fn outgrown(&self, now: &Grant) -> Option<EndReason> {
+        let begun = &self.grant;
+        let option = match &self.action {
+            action if action.opens_session() && now.limits.record > begun.limits.record => {
+                "record_session"
+            }
+            Action::Database { .. } => begun.database.is_behind(&now.database)?,
+            _ => return None,
+        };
         Some(EndReason::Withdrawn(format!("your roles have changed ({option}): connect again")))
     }
 
     fn idle_deadline(&self) -> Option<Timestamp> {
-        let idle = self.grant.limits.idle?;
+        let idle = self.held_to.idle()?;
         Some(Timestamp::from_millis(self.last_active.load(Ordering::Relaxed)).plus(idle))
     }
 
     async fn wait_for_a_cause(&self, changes: &mut watch::Receiver<u64>) {
-        let expires = self.grant.limits.expires;
+        let expires = self.held_to.expires();
         let deadline = self.idle_deadline().map_or(expires, |idle| idle.min(expires));
         tokio::select! {
             () = self.scope.clock.sleep_until(deadline) => {}

@@ -14,6 +14,7 @@ use crate::identity::{Identity, Subject, VerifiedIdentity};
 use crate::ids::{ClusterName, HostId, Login, ResourceName, UserName};
 use crate::policy::{Action, Context, Decision, Grant, Reason, SessionLimits, Target};
 use crate::resource::{Resource, ResourceRef};
+use crate::role::RecordMode;
 use crate::time::{Clock, ManualClock, Timestamp, Validity};
 
 const START: Timestamp = Timestamp::from_secs(1_000_000);
@@ -187,6 +188,55 @@ async fn permits_end_by_withdrawal_by_time_and_by_idleness() {
     assert!(futures::poll!(&mut ended).is_pending(), "it was touched");
     scene.clock.advance(Duration::from_secs(1));
     assert_eq!(ended.await, EndReason::Idle);
+}
+
+#[tokio::test]
+async fn limits_that_become_stricter_reach_what_runs() {
+    let scene = Scene::new();
+    let secs = Duration::from_secs;
+    let until = |end: u64| SessionLimits::until(START.plus(secs(end)));
+    let permit = scene.ask().await.unwrap();
+    let mut ended = Box::pin(permit.ended());
+    assert!(futures::poll!(&mut ended).is_pending());
+
+    // Nobody noted what passed before; from now on it counts.
+    scene.clock.advance(secs(300));
+    scene.change(Ok(SessionLimits { idle: Some(secs(60)), ..until(3600) }));
+    assert!(futures::poll!(&mut ended).is_pending());
+    scene.clock.advance(secs(59));
+    permit.touch();
+    scene.clock.advance(secs(59));
+    assert!(futures::poll!(&mut ended).is_pending(), "it was touched");
+    scene.clock.advance(secs(1));
+    assert_eq!(ended.await, EndReason::Idle);
+
+    // The end comes nearer, and does not go away again.
+    scene.change(Ok(until(3600)));
+    let mut ended = Box::pin(scene.ask().await.unwrap().ended());
+    scene.change(Ok(until(500)));
+    assert!(futures::poll!(&mut ended).is_pending());
+    scene.change(Ok(until(3600)));
+    assert!(futures::poll!(&mut ended).is_pending());
+    scene.clock.advance(secs(81));
+    assert_eq!(ended.await, EndReason::Expired);
+}
+
+#[tokio::test]
+async fn a_session_that_must_be_recorded_more_strictly_ends() {
+    let scene = Scene::new();
+    let with = |record| Ok(SessionLimits { record, ..limits() });
+    scene.change(with(RecordMode::BestEffort));
+    let permit = scene.ask().await.unwrap();
+    let within = scene.gate.authorize_within(&permit, Action::See).await.unwrap();
+    let (ended, within) = (permit.ended(), within.ended());
+    scene.change(with(RecordMode::Off));
+    scene.change(with(RecordMode::Strict));
+    let reason = ended.await;
+    assert_eq!(
+        reason.to_string(),
+        "access was withdrawn: your roles have changed (record_session): connect again"
+    );
+    assert!(futures::poll!(Box::pin(within)).is_pending(), "it records nothing");
 }
 
 #[tokio::test]

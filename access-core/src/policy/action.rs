@@ -115,6 +115,24 @@ impl Action {
         }
     }
 
+    /// Whether it opens a session on a target: recorded when allowed, and counted.
+    pub(crate) const fn opens_session(&self) -> bool {
+        match self {
+            Self::SshSession { .. }
+            | Self::Database { .. }
+            | Self::App { .. }
+            | Self::Kubernetes { .. }
+            | Self::Desktop { .. } => true,
+            Self::See
+            | Self::SshSftp { .. }
+            | Self::SshForward { .. }
+            | Self::SshListen { .. }
+            | Self::SshAgent { .. }
+            | Self::DatabaseStatement { .. }
+            | Self::Api(_) => false,
+        }
+    }
+
     /// The account on the target, when the action has one.
     pub const fn login(&self) -> Option<&Login> {
         match self {
