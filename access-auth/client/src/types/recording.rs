@@ -60,7 +60,7 @@ pub enum RecordingState {
     Unsigned,
     /// It breaks off.
     Truncated,
-    /// It was changed or damaged, or it is no recording.
+    /// It was changed or damaged, it is that of another session, or it is no recording.
     Damaged,
     /// It is of a version of the format that Auth does not know.
     Unknown,

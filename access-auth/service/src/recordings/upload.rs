@@ -130,6 +130,10 @@ impl AuthService {
     /// Makes a recording known whose object is complete.
     async fn keep(&self, session: &SessionId, host: &HostId, whole: Whole) -> Result<()> {
         let Whole { object, size, sha256, meta, state } = whole;
+        let (meta, state) = match meta {
+            Some(meta) if meta.session_id != *session => (None, RecordingState::Damaged),
+            meta => (meta, state),
+        };
         let spec = RecordingSpec {
             session: session.clone(),
             host: host.clone(),

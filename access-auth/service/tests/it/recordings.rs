@@ -108,8 +108,12 @@ async fn a_recording_that_breaks_off_is_kept_as_what_it_is() {
     let bytes = recording(&cluster, "s-1", "hello\r\n", true);
     upload(&host, "s-1", &bytes[..bytes.len() - 5], 1024).await.unwrap();
     upload(&host, "s-2", b"this is no recording", 1024).await.unwrap();
-    let states: Vec<_> = list(&cluster.admin).await.iter().map(|r| r.spec.state).collect();
-    assert_eq!(states, [RecordingState::Truncated, RecordingState::Damaged]);
+    upload(&host, "s-3", &recording(&cluster, "s-1", "hello\r\n", true), 1024).await.unwrap();
+    let listed = list(&cluster.admin).await;
+    let states: Vec<_> = listed.iter().map(|r| r.spec.state).collect();
+    let damaged = RecordingState::Damaged;
+    assert_eq!(states, [RecordingState::Truncated, damaged, damaged]);
+    assert_eq!(listed[2].spec.user, "", "it says nothing of this session");
 }
 
 #[tokio::test]
