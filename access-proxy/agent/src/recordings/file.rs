@@ -1,9 +1,9 @@
 //! The file of one recording while it is made.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -63,11 +63,12 @@ impl Append for RecordingFile {
         }
         let sync = self.synced.elapsed() >= SYNC_EVERY;
         let (known, path, at) = (self.file.clone(), self.path.clone(), self.len);
+        let shared = Arc::clone(&self.shared);
         let file = blocking(move || {
             let is_new = known.is_none();
             let file = match known {
                 Some(file) => file,
-                None => Arc::new(create(&path)?),
+                None => Arc::new(shared.spares.take(&path)?),
             };
             if let Err(err) = file.write_all_at(&bytes, at) {
                 // If this fails too, the next attempt writes over it, or finds it in its way.
@@ -130,11 +131,11 @@ impl std::fmt::Debug for RecordingFile {
     }
 }
 
-/// Syncs a file in a moment, unless it has been uploaded and removed by then.
+/// Syncs a file in a moment, unless it has been uploaded and is gone from its place by then.
 async fn settle(file: Arc<File>, path: PathBuf, name_too: bool) -> Result<(), RecordingError> {
     tokio::time::sleep(SETTLE_AFTER).await;
     // The system knows without asking the disk; most are gone by then.
-    if file.metadata().is_ok_and(|about| about.nlink() == 0) {
+    if path.try_exists().is_ok_and(|exists| !exists) {
         return Ok(());
     }
     blocking(move || {
@@ -146,11 +147,6 @@ async fn settle(file: Arc<File>, path: PathBuf, name_too: bool) -> Result<(), Re
 
 fn joined(done: Result<Result<(), RecordingError>, JoinError>) -> Result<(), RecordingError> {
     done.map_err(|err| RecordingError::Storage(err.to_string()))?
-}
-
-/// Makes the file; when one of this name is there, that is an error.
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -6,6 +6,7 @@
 
 mod file;
 mod signer;
+mod spares;
 mod upload;
 
 use std::collections::HashSet;
@@ -25,6 +26,7 @@ use crate::error::AgentError;
 use crate::files;
 use file::RecordingFile;
 use signer::LateSigner;
+use spares::Spares;
 
 /// Gives the key that signs recordings at this moment.
 pub type SignerSource = Arc<dyn Fn() -> Result<RingSigner, RecordingError> + Send + Sync>;
@@ -54,6 +56,7 @@ struct Shared {
     dir: PathBuf,
     max_bytes: u64,
     used: AtomicU64,
+    spares: Spares,
     /// Sessions that are being recorded.
     active: Mutex<HashSet<SessionId>>,
     /// Ticks when a recording has ended.
@@ -72,9 +75,11 @@ impl SpoolRecorder {
     ) -> Result<Self, AgentError> {
         let dir = dir.into();
         files::make_dir(&dir).map_err(|err| AgentError::file(&dir, err))?;
+        let spares = Spares::open(dir.clone()).map_err(|err| AgentError::file(&dir, err))?;
         let shared = Shared {
             max_bytes: options.max_bytes,
             used: AtomicU64::new(0),
+            spares,
             active: Mutex::default(),
             ended: watch::Sender::new(0),
             dir,

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::{Shared, SpoolRecorder, Waiting};
-use crate::files;
 use crate::pause::Pause;
 use crate::spool::ClientSource;
 
@@ -78,7 +77,7 @@ impl SpoolRecorder {
     }
 }
 
-/// Uploads a recording and removes it. Says whether it worked.
+/// Uploads a recording and takes it out of its place. Says whether it worked.
 async fn upload_one(shared: &Arc<Shared>, client: AuthClient, recording: Reading) -> bool {
     let Waiting { session, path, size } = &recording.of.clone();
     let stored = if *size == 0 {
@@ -88,7 +87,7 @@ async fn upload_one(shared: &Arc<Shared>, client: AuthClient, recording: Reading
         send(&client, recording).await
     };
     match stored {
-        Ok(()) => match files::remove(path) {
+        Ok(()) => match shared.spares.give(path) {
             Ok(()) => {
                 // What was written by somebody who was gone then was never added.
                 let less = |used: u64| Some(used.saturating_sub(*size));
