@@ -38,6 +38,23 @@ const TICK: Duration = Duration::from_millis(45);
 /// How long the database may take to answer what a client has sent that is gone.
 const LEAVING: Duration = Duration::from_secs(1);
 
+/// One side: its stream, and what rings when that has news.
+pub(super) struct Side {
+    pub(super) stream: BoxedStream,
+    bell: Bell,
+}
+
+impl Side {
+    pub(super) fn new(stream: BoxedStream) -> Self {
+        Self { stream, bell: Bell::new() }
+    }
+
+    /// The stream, and with what to poll it.
+    fn parts(&mut self) -> (Pin<&mut BoxedStream>, Context<'_>) {
+        (Pin::new(&mut self.stream), self.bell.context())
+    }
+}
+
 /// One direction.
 pub(super) struct Way {
     /// Read and not yet passed.
@@ -80,11 +97,8 @@ impl Way {
 
     /// Reads more; ready with whether there is any. When much comes, it is gathered: each record
     /// of TLS is read by itself, and would be written by itself.
-    fn poll_read(
-        &mut self,
-        from: &mut BoxedStream,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<bool>> {
+    fn poll_read(&mut self, from: &mut Side) -> Poll<io::Result<bool>> {
+        let (mut stream, mut cx) = from.parts();
         let mut gathered = 0;
         loop {
             if !self.readable {
@@ -99,7 +113,7 @@ impl Way {
             }
             self.buf.reserve(self.chunk);
             let room = self.buf.capacity() - self.buf.len();
-            let polled = poll_read_buf(Pin::new(&mut *from), cx, &mut self.buf);
+            let polled = poll_read_buf(stream.as_mut(), &mut cx, &mut self.buf);
             match polled {
                 Poll::Pending => self.readable = false,
                 // Met again with the next read.
@@ -120,7 +134,7 @@ impl Way {
     }
 
     /// Writes what is to be written; ready when all of it is.
-    fn poll_out(&mut self, to: &mut BoxedStream, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_out(&mut self, to: &mut Side) -> Poll<()> {
         while !self.out.pieces.is_empty() {
             if self.dead {
                 self.out.pieces.clear();
@@ -129,7 +143,7 @@ impl Way {
             if !self.writable {
                 return Poll::Pending;
             }
-            match poll_write_pieces(to, &self.out, cx) {
+            match poll_write_pieces(to, &self.out) {
                 Poll::Pending => {
                     self.writable = false;
                     return Poll::Pending;
@@ -144,19 +158,20 @@ impl Way {
         Poll::Ready(())
     }
 
-    /// The same without bells.
-    async fn write_all(&mut self, to: &mut BoxedStream) {
+    /// The same when nothing else is waited for.
+    async fn write_all(&mut self, to: &mut Side) {
         std::future::poll_fn(|cx| {
-            self.writable = true;
-            self.poll_out(to, cx)
+            self.writable |= to.bell.answer(cx);
+            self.poll_out(to)
         })
         .await;
     }
 
     /// Flushes, now that nothing more is at hand.
-    fn poll_flush(&mut self, to: &mut BoxedStream, cx: &mut Context<'_>) {
+    fn poll_flush(&mut self, to: &mut Side) {
         if self.dirty && !self.dead {
-            match Pin::new(to).poll_flush(cx) {
+            let (stream, mut cx) = to.parts();
+            match stream.poll_flush(&mut cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => self.dirty = false,
                 Poll::Ready(Err(_)) => self.dead = true,
@@ -165,11 +180,8 @@ impl Way {
     }
 }
 
-fn poll_write_pieces(
-    to: &mut BoxedStream,
-    out: &Out,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
+fn poll_write_pieces(to: &mut Side, out: &Out) -> Poll<io::Result<usize>> {
+    let (stream, mut cx) = to.parts();
     let mut slices = [IoSlice::new(&[]); GATHER];
     let mut used = 0;
     for (slot, piece) in slices.iter_mut().zip(&out.pieces) {
@@ -177,8 +189,8 @@ fn poll_write_pieces(
         used += 1;
     }
     match slices.get(..used) {
-        Some([one]) => Pin::new(to).poll_write(cx, one),
-        some => Pin::new(to).poll_write_vectored(cx, some.unwrap_or_default()),
+        Some([one]) => stream.poll_write(&mut cx, one),
+        some => stream.poll_write_vectored(&mut cx, some.unwrap_or_default()),
     }
 }
 
@@ -223,14 +235,6 @@ impl Timer {
             self.bell.context().waker().wake_by_ref();
         }
     }
-}
-
-/// Tell what a session was woken for.
-#[derive(Default)]
-pub(super) struct Bells {
-    client: Bell,
-    server: Bell,
-    ended: Bell,
 }
 
 impl Session {
@@ -285,15 +289,15 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        if self.bells.ended.answer(cx)
-            && let Poll::Ready(reason) = self.ended.poll_unpin(&mut self.bells.ended.context())
+        if self.end_bell.answer(cx)
+            && let Poll::Ready(reason) = self.ended.poll_unpin(&mut self.end_bell.context())
         {
             return Poll::Ready(Turn::Over(Cause::Ended(reason)));
         }
-        if self.bells.client.answer(cx) {
+        if self.client.bell.answer(cx) {
             (self.up.readable, self.down.writable) = (true, true);
         }
-        if self.bells.server.answer(cx) {
+        if self.server.bell.answer(cx) {
             (self.down.readable, self.up.writable) = (true, true);
         }
         if self.timer.poll(cx) {
@@ -335,7 +339,7 @@ impl Session {
     fn poll_up(&mut self, moved: &mut bool) -> Option<Turn> {
         loop {
             // What the server does not take any more is its own doing: it says why, or closes.
-            if self.up.poll_out(&mut self.server, &mut self.bells.server.context()).is_pending() {
+            if self.up.poll_out(&mut self.server).is_pending() {
                 return None;
             }
             if self.up.fresh {
@@ -348,7 +352,7 @@ impl Session {
                             self.up.out.push(encode::flush());
                         }
                         if self.up.out.pieces.is_empty() {
-                            self.up.poll_flush(&mut self.server, &mut self.bells.server.context());
+                            self.up.poll_flush(&mut self.server);
                             return None;
                         }
                     }
@@ -358,7 +362,7 @@ impl Session {
                         return Some(Turn::Notes);
                     }
                     Ok(Step::Full) if self.up.out.pieces.is_empty() => {
-                        self.up.poll_flush(&mut self.server, &mut self.bells.server.context());
+                        self.up.poll_flush(&mut self.server);
                         return None;
                     }
                     Ok(Step::Full) => {}
@@ -369,12 +373,12 @@ impl Session {
                 continue;
             }
             if self.up.ended {
-                self.up.poll_flush(&mut self.server, &mut self.bells.server.context());
+                self.up.poll_flush(&mut self.server);
                 return None;
             }
-            match self.up.poll_read(&mut self.client, &mut self.bells.client.context()) {
+            match self.up.poll_read(&mut self.client) {
                 Poll::Pending => {
-                    self.up.poll_flush(&mut self.server, &mut self.bells.server.context());
+                    self.up.poll_flush(&mut self.server);
                     return None;
                 }
                 Poll::Ready(Ok(true)) => {}
@@ -394,7 +398,7 @@ impl Session {
 
     fn poll_down(&mut self, moved: &mut bool) -> Option<Turn> {
         loop {
-            if self.down.poll_out(&mut self.client, &mut self.bells.client.context()).is_pending() {
+            if self.down.poll_out(&mut self.client).is_pending() {
                 return None;
             }
             if self.down.dead && !self.up.ended {
@@ -418,9 +422,9 @@ impl Session {
             if self.down.ended {
                 return Some(Turn::Over(self.server_left()));
             }
-            match self.down.poll_read(&mut self.server, &mut self.bells.server.context()) {
+            match self.down.poll_read(&mut self.server) {
                 Poll::Pending => {
-                    self.down.poll_flush(&mut self.client, &mut self.bells.client.context());
+                    self.down.poll_flush(&mut self.client);
                     return None;
                 }
                 Poll::Ready(Ok(true)) => {}
@@ -457,7 +461,7 @@ impl Session {
         while machine.missing() > 0 && !down.dead {
             down.write_all(client).await;
             down.buf.reserve(READ_LEAST);
-            match server.read_buf(&mut down.buf).await {
+            match server.stream.read_buf(&mut down.buf).await {
                 Ok(count @ 1..) => down.bytes += count as u64,
                 // The database has cut it, or what the permit still allowed is used up.
                 Ok(0) | Err(_) => return,
@@ -475,7 +479,7 @@ impl Session {
         while !down.dead && !down.out.pieces.is_empty() {
             down.write_all(client).await;
         }
-        let _ = client.shutdown().await;
+        let _ = client.stream.shutdown().await;
     }
 }
 

@@ -14,6 +14,7 @@ use access_core::protocol::Incoming;
 use access_core::reach::BoxedStream;
 use access_core::recording::{RecordingKind, RecordingMeta};
 use access_core::role::CreateDbUserMode;
+use access_core::wake::Bell;
 use access_core::{Login, Permit, SessionId, VerifiedIdentity};
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
@@ -22,7 +23,7 @@ use super::Parts;
 use super::account::{self, Made};
 use super::journal::Journal;
 use super::judge::Judge;
-use super::relay::{Bells, Timer, Way};
+use super::relay::{Side, Timer, Way};
 use super::session::Session;
 use super::tape::Tape;
 use super::target::{self, Comer, Target};
@@ -288,8 +289,8 @@ fn session(
     let watch =
         Watch { read_only: grant.read_only, redact: grant.redact_parameters, columns: tape.runs() };
     let mut session = Box::new(Session {
-        client: stream,
-        server,
+        client: Side::new(stream),
+        server: Side::new(server),
         machine: Machine::new(watch),
         up: Way::new(buf),
         down: Way::new(rest),
@@ -308,8 +309,8 @@ fn session(
         tape,
         clock: Arc::clone(&parts.clock),
         ended: Box::pin(permit.ended()),
+        end_bell: Bell::new(),
         timer: Timer::new(),
-        bells: Bells::default(),
         cancellable,
         stop,
         started: parts.clock.now(),

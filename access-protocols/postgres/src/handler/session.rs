@@ -6,8 +6,8 @@ use std::time::Duration;
 use access_core::audit::events::{DbSessionEnd, DbSessionMalformedPacket};
 use access_core::audit::{AuditError, Text};
 use access_core::gate::EndReason;
-use access_core::reach::BoxedStream;
 use access_core::recording::RecordingError;
+use access_core::wake::Bell;
 use access_core::{Clock, Timestamp};
 use futures::future::BoxFuture;
 use tokio::io::AsyncWriteExt;
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::cancel::{Registered, stop};
 use super::journal::Journal;
 use super::judge::Judge;
-use super::relay::{Bells, Timer, Way};
+use super::relay::{Side, Timer, Way};
 use super::tape::Tape;
 use super::target::StopLine;
 use crate::machine::{Broken, Machine, Note};
@@ -92,8 +92,8 @@ impl Cause {
 
 /// A session between a client and a database. Dropping it ends it too, and leaves its events.
 pub(super) struct Session {
-    pub(super) client: BoxedStream,
-    pub(super) server: BoxedStream,
+    pub(super) client: Side,
+    pub(super) server: Side,
     pub(super) machine: Machine,
     /// From the client.
     pub(super) up: Way,
@@ -110,8 +110,9 @@ pub(super) struct Session {
     pub(super) tape: Tape,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ended: BoxFuture<'static, EndReason>,
+    /// Rings when that is to be polled.
+    pub(super) end_bell: Bell,
     pub(super) timer: Timer,
-    pub(super) bells: Bells,
     pub(super) cancellable: Registered,
     pub(super) stop: StopLine,
     pub(super) started: Timestamp,
@@ -154,7 +155,7 @@ impl Session {
         let last = cause.failure().map(|failure| encode::error_response(&failure));
         let last = last.filter(|_| boundary);
         let _ = tokio::time::timeout(FAREWELL, self.say_farewell(last)).await;
-        let _ = tokio::time::timeout(FAREWELL, self.server.shutdown()).await;
+        let _ = tokio::time::timeout(FAREWELL, self.server.stream.shutdown()).await;
         let reason = cause.reason();
         let kept = self.tape.finish(reason.as_str()).await;
         let event = self.end_event(reason, kept);
