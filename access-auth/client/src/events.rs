@@ -20,7 +20,7 @@ impl EmitRequest {
     /// let events = vec![r#"{"event":"exec"}"#.into(); 1000];
     /// let request = EmitRequest::of("w1", events.clone());
     /// assert!(request.packed.len() < 1000);
-    /// assert_eq!(request.into_events()?, events);
+    /// assert_eq!(request.into_events(1000)?, events);
     /// # Ok::<(), access_client::ClientError>(())
     /// ```
     pub fn of(writer: impl Into<String>, events: Vec<Bytes>) -> Self {
@@ -31,13 +31,18 @@ impl EmitRequest {
         }
     }
 
-    /// The events. What they are is not looked at, but that together they have
-    /// [`MAX_MESSAGE`] bytes at most.
+    /// The events. What they are is not looked at, but that they are `most` at most, and together
+    /// have [`MAX_MESSAGE`] bytes at most.
     ///
     /// # Errors
-    /// [`ClientError::Malformed`] when they were compressed and cannot be got back.
-    pub fn into_events(self) -> Result<Vec<Bytes>, ClientError> {
+    /// [`ClientError::Malformed`] when there are more, or they were compressed and cannot be got
+    /// back.
+    pub fn into_events(self, most: usize) -> Result<Vec<Bytes>, ClientError> {
         let Self { mut events, packed, .. } = self;
+        let too_many = || ClientError::Malformed(format!("more than {most} events in one call"));
+        if events.len() > most {
+            return Err(too_many());
+        }
         if packed.is_empty() {
             return Ok(events);
         }
@@ -48,6 +53,10 @@ impl EmitRequest {
         let ends = memchr::memchr_iter(b'\n', &lines);
         let mut begin = 0;
         for end in ends {
+            // Before there is one more: a mebibyte of line ends is a few bytes on the way here.
+            if events.len() == most {
+                return Err(too_many());
+            }
             events.push(lines.slice(begin..end));
             begin = end + 1;
         }
@@ -79,7 +88,18 @@ mod tests {
     use super::*;
 
     fn back(events: Vec<Bytes>) -> Vec<Bytes> {
-        EmitRequest::of("w", events).into_events().unwrap()
+        EmitRequest::of("w", events).into_events(usize::MAX).unwrap()
+    }
+
+    #[test]
+    fn too_many_are_refused_however_they_come() {
+        let request = |count: usize| EmitRequest::of("w", vec![Bytes::from("{}"); count]);
+        for (count, packed) in [(10, false), (2000, true)] {
+            assert_eq!(request(count).events.is_empty(), packed);
+            assert_eq!(request(count).into_events(count).unwrap().len(), count);
+            let err = request(count).into_events(count - 1).unwrap_err().to_string();
+            assert!(err.contains(&format!("more than {} events", count - 1)), "{err}");
+        }
     }
 
     #[test]
@@ -91,10 +111,10 @@ mod tests {
         let whole = zstd::bulk::compress(b"{}\n{}\n", 1).unwrap();
         let torn = whole[..whole.len() - 1].to_vec();
         for bad in [bomb, half, torn, b"{}\n".to_vec()] {
-            let err = request(bad).into_events().unwrap_err();
+            let err = request(bad).into_events(9).unwrap_err();
             assert!(matches!(err, ClientError::Malformed(_)), "{err}");
         }
-        assert_eq!(request(whole).into_events().unwrap(), ["{}", "{}"]);
+        assert_eq!(request(whole).into_events(2).unwrap(), ["{}", "{}"]);
     }
 
     #[test]
@@ -113,7 +133,7 @@ mod tests {
 
         #[test]
         fn unpacking_never_panics(packed in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = EmitRequest { packed: packed.into(), ..EmitRequest::default() }.into_events();
+            let _ = EmitRequest { packed: packed.into(), ..EmitRequest::default() }.into_events(9);
         }
     }
 }

@@ -23,13 +23,8 @@ impl AuthService {
         request: proto::EmitRequest,
     ) -> Result<proto::EmitResponse> {
         let writer = WriterId::new(&request.writer)?;
-        let received = request.into_events().map_err(|err| Error::Invalid(err.to_string()))?;
-        if received.len() > MAX_APPEND_EVENTS {
-            return Err(Error::Invalid(format!(
-                "{} events in one call, more than {MAX_APPEND_EVENTS}",
-                received.len()
-            )));
-        }
+        let received = request.into_events(MAX_APPEND_EVENTS);
+        let received = received.map_err(|err| Error::Invalid(err.to_string()))?;
         let storage = &self.inner.storage;
         writers::claim(&*storage.backend, &*storage.events, &writer, host).await?;
         let events = &storage.events;

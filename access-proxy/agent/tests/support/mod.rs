@@ -575,7 +575,7 @@ impl Audit for FakeAuth {
             return Err(Status::already_exists("this audit writer belongs to another host"));
         }
         let writer = request.writer.clone();
-        let received = request.into_events().unwrap();
+        let received = request.into_events(1000).unwrap();
         if let Some(poison) = &*self.inner.poison.lock().unwrap() {
             let poisoned = |json: &bytes::Bytes| String::from_utf8_lossy(json).contains(poison);
             if received.iter().any(poisoned) {
