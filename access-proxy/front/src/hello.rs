@@ -12,6 +12,8 @@ use crate::route::{Route, route};
 
 /// The largest ClientHello that is waited for, in bytes.
 const MAX_HELLO: usize = 64 * 1024;
+/// As much is read at once: most have less.
+const CHUNK: usize = 1024;
 
 /// Reads a ClientHello and finds its route; everything that was read stays in `buffer`.
 ///
@@ -40,6 +42,7 @@ pub(crate) async fn read_route<S: AsyncRead + Unpin>(
             if buffer.len() > MAX_HELLO {
                 return None;
             }
+            buffer.reserve(CHUNK);
             if stream.read_buf(buffer).await.ok()? == 0 {
                 return None;
             }

@@ -31,7 +31,7 @@ pub use exit::{Exit, ExitCode};
 pub use flags::DaemonFlags;
 #[cfg(feature = "host")]
 pub use host::{host_name, host_options};
-pub use lifecycle::{DEFAULT_DATA_DIR, Lifecycle, run};
+pub use lifecycle::{DEFAULT_DATA_DIR, Lifecycle, run, run_on};
 pub use logging::{LogFormat, change_logging, init_logging};
 #[cfg(feature = "login")]
 pub use login::{Home, Profile, client_exit, identity_file, parse_proxy, read_optional};

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::process::ExitCode;
 
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -19,7 +20,7 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/access";
 /// Loads the configuration, checks it or runs `main` with it, and turns errors into exit codes.
 pub fn run<F>(program: &str, flags: &DaemonFlags, main: impl FnOnce(Config) -> F) -> ExitCode
 where
-    F: Future<Output = Result<(), Exit>>,
+    F: Future<Output = Result<(), Exit>> + Send + 'static,
 {
     let config = match flags.load() {
         Ok(config) => config,
@@ -37,11 +38,23 @@ where
         Ok(runtime) => runtime,
         Err(err) => return Exit::failed(err).report(program),
     };
-    let done = runtime.block_on(main(config));
+    run_on(runtime, program, main(config))
+}
+
+/// Runs a program's work to its end, and turns its error into an exit code.
+///
+/// It is a task like any other: what [`Runtime::block_on`] polls itself is woken on a thread of its
+/// own, which costs each connection that a listener in there accepts.
+pub fn run_on<F>(runtime: Runtime, program: &str, work: F) -> ExitCode
+where
+    F: Future<Output = Result<(), Exit>> + Send + 'static,
+{
+    let done = runtime.block_on(runtime.spawn(work));
     runtime.shutdown_background();
     match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(exit) => exit.report(program),
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(exit)) => exit.report(program),
+        Err(panicked) => Exit::failed(panicked).report(program),
     }
 }
 

@@ -80,12 +80,7 @@ fn quickstart() -> ExitCode {
         Ok(runtime) => runtime,
         Err(err) => return Exit::failed(err).report("quickstart"),
     };
-    let done = runtime.block_on(run(&flags));
-    runtime.shutdown_background();
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(exit) => exit.report("quickstart"),
-    }
+    access_daemon::run_on(runtime, "quickstart", async move { run(&flags).await })
 }
 
 async fn run(flags: &Flags) -> Result<(), Exit> {
