@@ -43,7 +43,8 @@ pub(crate) fn read_bounded(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>>
         Err(err) if err.kind() == ErrorKind::NotFound => return Ok(None),
         Err(err) => return Err(err),
     };
-    let mut contents = Vec::new();
+    let size = file.metadata()?.len().min(max);
+    let mut contents = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
     file.take(max + 1).read_to_end(&mut contents)?;
     if u64::try_from(contents.len()).unwrap_or(u64::MAX) > max {
         return Err(io::Error::new(ErrorKind::InvalidData, "larger than it can be"));

@@ -344,8 +344,9 @@ fn read(shared: &Shared, cursor: Cursor, most: usize) -> io::Result<Batch> {
 fn read_from(path: &std::path::Path, offset: u64) -> io::Result<Bytes> {
     use std::io::{Read, Seek, SeekFrom};
     let mut file = std::fs::File::open(path)?;
+    let left = file.metadata()?.len().saturating_sub(offset).min(MAX_READ);
     file.seek(SeekFrom::Start(offset))?;
-    let mut contents = Vec::new();
+    let mut contents = Vec::with_capacity(usize::try_from(left).unwrap_or_default());
     file.take(MAX_READ).read_to_end(&mut contents)?;
     Ok(contents.into())
 }

@@ -55,6 +55,8 @@ pub(super) struct Journal {
     pub(super) unsynced: Vec<Arc<File>>,
     pub(super) names_unsynced: bool,
     pub(super) sync_wanted: bool,
+    /// The syncer looks by itself soon enough, and need not be woken for what nobody waits for.
+    pub(super) watched: bool,
     pub(super) failed: Option<String>,
     pub(super) closing: bool,
     pub(super) dropped: u64,

@@ -210,11 +210,10 @@ impl SpoolSink {
     fn write(&self, events: Vec<Event>, durability: Durability) -> Result<u64, AuditError> {
         let (written, wake, strangers) = {
             let mut journal = self.lock();
-            let (idle, ring) = (journal.unsynced.is_empty(), journal.ring.next());
+            let (watched, ring) = (journal.watched, journal.ring.next());
             let written = self.write_to(&mut journal, events, durability);
-            // Once something waits for it, the syncer looks again by itself: waking it for each
-            // event would cost more than writing one.
-            let wake = durability == Durability::Synced || (idle && !journal.unsynced.is_empty());
+            // Waking the syncer for each event would cost more than writing one.
+            let wake = durability == Durability::Synced || !watched;
             (written, wake, journal.ring.next() > ring)
         };
         if wake {

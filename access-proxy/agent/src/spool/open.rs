@@ -166,6 +166,7 @@ fn recover(
         generation: 0,
         names_unsynced: true,
         sync_wanted: true,
+        watched: true,
         failed: None,
         closing: false,
         dropped: 0,

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use access_core::audit::AuditError;
 use tracing::error;
 
-use super::journal::unavailable;
+use super::journal::{Journal, unavailable};
 use super::{SYNC_WITHIN, Shared};
 use crate::files;
 
@@ -31,16 +31,22 @@ pub(super) fn start(shared: Arc<Shared>) -> Result<(), AuditError> {
 
 /// Waits for something to sync, then syncs it. Says whether there will be more.
 fn round(shared: &Shared) -> bool {
+    let idle = |j: &Journal| j.unsynced.is_empty() && !j.sync_wanted && !j.closing;
     let mut journal = shared.lock();
-    while journal.unsynced.is_empty() && !journal.sync_wanted && !journal.closing {
-        journal = shared.work.wait(journal).unwrap_or_else(PoisonError::into_inner);
-    }
-    if !journal.sync_wanted && !journal.closing {
-        // Nobody waits: what comes meanwhile shares the same sync.
+    loop {
+        // Unless somebody waits: what comes meanwhile shares the same sync.
         (journal, _) = shared
             .work
             .wait_timeout_while(journal, SYNC_WITHIN, |j| !j.sync_wanted && !j.closing)
             .unwrap_or_else(PoisonError::into_inner);
+        if !idle(&journal) {
+            break;
+        }
+        journal.watched = false;
+        while idle(&journal) {
+            journal = shared.work.wait(journal).unwrap_or_else(PoisonError::into_inner);
+        }
+        journal.watched = true;
     }
     let files = std::mem::take(&mut journal.unsynced);
     let names = std::mem::take(&mut journal.names_unsynced);
@@ -88,6 +94,27 @@ mod tests {
 
     fn event() -> Event {
         UserLogout { user: "alice".into(), addr_remote: None }.into()
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_synced_whether_the_syncer_is_about_or_sleeps() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(Timestamp::EPOCH));
+        let cluster = ClusterName::new("example.com").unwrap();
+        let sink = SpoolSink::open(dir.path(), cluster, SpoolOptions::default(), clock).unwrap();
+        let mut synced = sink.shared().synced.subscribe();
+        let until = |sink: &SpoolSink, watched| {
+            while sink.lock().watched != watched {
+                std::thread::yield_now();
+            }
+        };
+        sink.accept(event(), Durability::Synced).await.unwrap();
+        until(&sink, true);
+        sink.accept(event(), Durability::Soon).await.unwrap();
+        synced.wait_for(|synced| synced.seq == 2).await.unwrap();
+        until(&sink, false);
+        sink.accept(event(), Durability::Soon).await.unwrap();
+        synced.wait_for(|synced| synced.seq == 3).await.unwrap();
     }
 
     #[tokio::test]
