@@ -25,16 +25,29 @@ const SYNC_EVERY: Duration = Duration::from_secs(5);
 /// has by then, as it mostly does, is not synced at all.
 const SETTLE_AFTER: Duration = Duration::from_secs(1);
 
-/// A file that grows. While it lives, nobody uploads it.
+/// A file that grows.
 pub(super) struct RecordingFile {
-    shared: Arc<Shared>,
-    session: SessionId,
+    active: Arc<Active>,
     path: PathBuf,
     file: Option<Arc<File>>,
     len: u64,
     synced: Instant,
     /// Syncs the beginning and the name.
     first: Option<JoinHandle<Result<(), RecordingError>>>,
+}
+
+/// That a recording is being written. While it lives, nobody uploads the file or gives it to
+/// another session: it is held by whoever writes, and a write outlives who has stopped waiting for it.
+struct Active {
+    shared: Arc<Shared>,
+    session: SessionId,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.shared.active().remove(&self.session);
+        self.shared.ended.send_modify(|tick| *tick = tick.wrapping_add(1));
+    }
 }
 
 impl RecordingFile {
@@ -45,8 +58,9 @@ impl RecordingFile {
             let why = format!("session {session} is recorded already");
             return Err(RecordingError::Storage(why));
         }
-        let (path, session) = (shared.path(session), session.clone());
-        Ok(Self { shared, session, path, file: None, len: 0, synced: Instant::now(), first: None })
+        let path = shared.path(session);
+        let active = Arc::new(Active { shared, session: session.clone() });
+        Ok(Self { active, path, file: None, len: 0, synced: Instant::now(), first: None })
     }
 }
 
@@ -54,7 +68,8 @@ impl RecordingFile {
 impl Append for RecordingFile {
     async fn append(&mut self, bytes: Bytes) -> Result<(), RecordingError> {
         let more = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if self.shared.used.load(Ordering::Relaxed).saturating_add(more) > self.shared.max_bytes {
+        let shared = &self.active.shared;
+        if shared.used.load(Ordering::Relaxed).saturating_add(more) > shared.max_bytes {
             let why = "recordings take as much space as they may: bring the auth service back";
             return Err(RecordingError::Storage(why.into()));
         }
@@ -63,12 +78,12 @@ impl Append for RecordingFile {
         }
         let sync = self.synced.elapsed() >= SYNC_EVERY;
         let (known, path, at) = (self.file.clone(), self.path.clone(), self.len);
-        let shared = Arc::clone(&self.shared);
+        let active = Arc::clone(&self.active);
         let file = blocking(move || {
             let is_new = known.is_none();
             let file = match known {
                 Some(file) => file,
-                None => Arc::new(shared.spares.take(&path)?),
+                None => Arc::new(active.shared.spares.take(&path)?),
             };
             if let Err(err) = file.write_all_at(&bytes, at) {
                 // If this fails too, the next attempt writes over it, or finds it in its way.
@@ -87,7 +102,7 @@ impl Append for RecordingFile {
             self.file = Some(file);
         }
         self.len += more;
-        self.shared.used.fetch_add(more, Ordering::Relaxed);
+        self.active.shared.used.fetch_add(more, Ordering::Relaxed);
         if sync {
             self.synced = Instant::now();
         }
@@ -108,20 +123,13 @@ impl Append for RecordingFile {
             }
             None => true,
         };
-        let (path, session) = (self.path.clone(), self.session.clone());
+        let (path, session) = (self.path.clone(), self.active.session.clone());
         tokio::spawn(async move {
             if let Err(err) = settle(file, path, !named).await {
                 tracing::warn!(%err, %session, "a recording that has ended cannot be synced");
             }
         });
         Ok(())
-    }
-}
-
-impl Drop for RecordingFile {
-    fn drop(&mut self) {
-        self.shared.active().remove(&self.session);
-        self.shared.ended.send_modify(|tick| *tick = tick.wrapping_add(1));
     }
 }
 
@@ -161,4 +169,36 @@ async fn blocking<T: Send + 'static>(
         .map_err(io::Error::other)
         .and_then(|r| r)
         .map_err(storage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{RecordingOptions, SpoolRecorder};
+    use super::*;
+
+    #[test]
+    fn a_write_that_nobody_waits_for_keeps_the_file_from_the_uploader_and_other_sessions() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().max_blocking_threads(1).build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let unsigned = || Err(RecordingError::Signature("no key".into()));
+        let options = RecordingOptions::default();
+        let recorder = SpoolRecorder::open(dir.path(), options, Arc::new(unsigned)).unwrap();
+        let shared = Arc::clone(&recorder.shared);
+        let session = SessionId::new("s-1").unwrap();
+        runtime.block_on(async {
+            let (go, wait) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || wait.recv());
+            let mut file = RecordingFile::new(Arc::clone(&shared), &session).unwrap();
+            let mut ended = shared.ended.subscribe();
+            assert!(futures::poll!(file.append(Bytes::from_static(b"x"))).is_pending());
+            drop(file);
+            assert!(shared.active().contains(&session), "the write is still to come");
+            go.send(()).unwrap();
+            busy.await.unwrap().unwrap();
+            ended.changed().await.unwrap();
+            let waiting = shared.waiting().unwrap();
+            assert_eq!(waiting.iter().map(|file| file.size).collect::<Vec<_>>(), [1]);
+        });
+    }
 }
